@@ -1,0 +1,35 @@
+# Each target does all the set-up it needs: Python 3.11 or newer and make are enough.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: serve test check lint bench lock clean
+
+serve: $(READY)  ## migrate and serve in the foreground; SIGTERM drains
+	@exec $(BIN)/tollgate serve
+
+test: $(READY)  ## the whole suite: SQLite, PostgreSQL, Redis, misbehaving upstreams
+	$(BIN)/pytest -n auto --dist worksteal
+
+check: $(READY)  ## style, types, walls between rooms
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## requests/s, added latency, CPU, memory, and the books against the upstream's count
+	$(BIN)/python -m benchmarks
+
+$(READY): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --no-deps --editable .
+	@touch $@
+
+lock: $(READY)  ## resolve anew, for every platform and Python from 3.11
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) data build dist
