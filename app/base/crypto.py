@@ -1,0 +1,33 @@
+"""Sealing of upstream credentials: AES-256-GCM, a fresh nonce each, the key derived from TOLLGATE_SECRET_KEY."""
+
+import hashlib
+import os
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+__all__ = ["Sealer", "UnsealError"]
+
+_NONCE_BYTES = 12
+
+
+class UnsealError(Exception):
+    """The text was sealed with another TOLLGATE_SECRET_KEY, or altered since."""
+
+
+class Sealer:
+    """Seals and opens short secrets. `context` (the row's id) is bound in, so that sealed texts cannot be swapped."""
+
+    def __init__(self, secret_key: str) -> None:
+        self._cipher = AESGCM(hashlib.sha256(b"tollgate credentials\0" + secret_key.encode()).digest())
+
+    def seal(self, plain: bytes, context: str) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + self._cipher.encrypt(nonce, plain, context.encode())
+
+    def open(self, sealed: bytes, context: str) -> bytes:
+        """Raises UnsealError."""
+        try:
+            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
+        except InvalidTag as error:
+            raise UnsealError("credentials were sealed with another TOLLGATE_SECRET_KEY") from error

@@ -1,0 +1,93 @@
+"""The database: one async engine, and the two ways to use it. Tables belong to the rooms; their metadata is joined here
+so that Alembic sees one schema."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import MetaData, event, text
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.base.errors import ServiceUnavailable
+
+__all__ = ["Database", "metadata"]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+_SQLITE_BUSY_MS = 10_000
+
+
+class Database:
+    """`read()` sees one snapshot and changes nothing; `write()` is one transaction, committed at the end of the block.
+
+    Both raise ServiceUnavailable when the database can't be reached.
+    """
+
+    def __init__(self, url: str, pool_size: int = 5) -> None:
+        self.is_sqlite = url.startswith("sqlite")
+        options: dict[str, Any] = {} if self.is_sqlite else {"pool_size": pool_size, "pool_pre_ping": True}
+        self.engine: AsyncEngine = create_async_engine(url, **options)
+        if self.is_sqlite:
+            _tune_sqlite(self.engine)
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        # SQLite in WAL mode gives a snapshot by itself; its driver knows no other level.
+        level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        async with _translated(), self.engine.connect() as connection:
+            await connection.execution_options(**level)
+            async with connection.begin():
+                yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        async with _translated(), self.engine.connect() as connection:
+            await connection.execution_options(tollgate_write=True)
+            async with connection.begin():
+                yield connection
+
+    async def ping(self) -> None:
+        """Raises ServiceUnavailable."""
+        async with self.read() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, OSError) as error:
+        raise ServiceUnavailable("The database can't be reached.") from error
+
+
+def _tune_sqlite(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def _connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # BEGIN is said below, not by the driver
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",  # a committed posting survives a power cut
+            f"busy_timeout={_SQLITE_BUSY_MS}",
+            "foreign_keys=ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def _begun(connection: Any) -> None:
+        # A transaction that will write takes the lock at once: upgrading later fails when another got there first.
+        writes = connection.get_execution_options().get("tollgate_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

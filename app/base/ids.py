@@ -1,0 +1,68 @@
+"""Opaque ids that sort by the time they were made, and the `sk-` keys handed to customers.
+
+A key is `sk-`, 256 random bits and a checksum: 43 + 6 letters of base 62. The checksum lets junk be refused without
+any look-up; only the SHA-256 of a key is ever stored.
+"""
+
+import hashlib
+import secrets
+import time
+import zlib
+
+__all__ = ["KEY_PREFIX", "digest", "hint", "is_wellformed_key", "new_id", "new_key", "new_request_id", "shard_of"]
+
+KEY_PREFIX = "sk-"
+_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_SECRET_LETTERS = 43  # 62^43 > 2^256
+_CHECK_LETTERS = 6  # 62^6 > 2^32
+_KEY_LENGTH = len(KEY_PREFIX) + _SECRET_LETTERS + _CHECK_LETTERS
+
+
+def new_id(prefix: str) -> str:
+    """`prefix_` + 48 bits of milliseconds + 64 random bits, in hex."""
+    return f"{prefix}_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+
+
+def new_request_id() -> str:
+    """The id of a request, of its receipt, and the value of `x-request-id`."""
+    return new_id("req")
+
+
+def new_key() -> str:
+    """A fresh customer key."""
+    secret = _base62(secrets.randbits(256), _SECRET_LETTERS)
+    return f"{KEY_PREFIX}{secret}{_checksum(secret)}"
+
+
+def is_wellformed_key(key: str) -> bool:
+    """Whether `key` has the length and the checksum of a key of ours: junk is refused by this alone."""
+    if len(key) != _KEY_LENGTH or not key.startswith(KEY_PREFIX) or not key.isascii():
+        return False
+    return _checksum(key[len(KEY_PREFIX) : -_CHECK_LETTERS]) == key[-_CHECK_LETTERS:]
+
+
+def digest(secret: str) -> bytes:
+    """SHA-256. A key has 256 random bits, so a slow hash would add nothing."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def hint(key: str) -> str:
+    """What is shown of a key after the day it was made: `sk-ab…wxyz`."""
+    return f"{key[:5]}…{key[-4:]}"
+
+
+def shard_of(account_id: str, shards: int) -> int:
+    """Which shard an account lives on, for good: the number of shards is fixed at the first start."""
+    return zlib.crc32(account_id.encode()) % shards
+
+
+def _base62(number: int, length: int) -> str:
+    letters = []
+    for _ in range(length):
+        number, rest = divmod(number, 62)
+        letters.append(_ALPHABET[rest])
+    return "".join(letters)
+
+
+def _checksum(secret: str) -> str:
+    return _base62(zlib.crc32(secret.encode()), _CHECK_LETTERS)

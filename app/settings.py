@@ -1,0 +1,112 @@
+"""Environment -> one frozen Struct. Nothing else in the house reads `os.environ`."""
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+__all__ = ["Settings", "SettingsError", "load_settings"]
+
+
+class SettingsError(Exception):
+    """A variable of the environment has a value that can't be used; the text names it."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the deployment decides. Every field `x` comes from `TOLLGATE_X`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    data_dir: Path = Path("data")
+    database_url: str = ""  # empty: SQLite in the data dir
+    redis_url: str = ""  # empty: an embedded redis-server in the data dir
+    admin_key: str = ""  # empty: made at the first start, shown once
+    secret_key: str = ""  # empty: made at the first start, kept in the data dir
+    workers: int = 0  # 0: one a core, four at most
+    log_level: str = "info"
+    shards: int = 64  # fixed at the first start
+    lease_seconds: int = 60  # how long a hold outlives the last sign of life of its worker
+    max_body_bytes: int = 32 * 1024 * 1024
+    drain_seconds: int = 30  # how long a running stream may go on after SIGTERM
+
+    @property
+    def embedded_redis(self) -> bool:
+        return not self.redis_url
+
+    @property
+    def worker_count(self) -> int:
+        return self.workers or min(os.cpu_count() or 1, 4)
+
+
+_BOUNDS = {
+    "port": (1, 65535),
+    "workers": (0, 256),
+    "shards": (1, 1024),
+    "lease_seconds": (1, 3600),
+    "max_body_bytes": (1024, 2**31),
+    "drain_seconds": (1, 3600),
+}
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Reads `TOLLGATE_*`. Raises SettingsError naming the variable."""
+    values: dict[str, object] = {}
+    for field in msgspec.structs.fields(Settings):
+        name = f"TOLLGATE_{field.name.upper()}"
+        if text := environ.get(name):
+            values[field.name] = _parse(name, text, field.name)
+    settings = Settings(**values)  # type: ignore[arg-type]
+    if settings.log_level not in _LOG_LEVELS:
+        raise SettingsError(f"TOLLGATE_LOG_LEVEL must be one of {', '.join(_LOG_LEVELS)}")
+    data_dir = settings.data_dir.resolve()
+    return msgspec.structs.replace(
+        settings,
+        data_dir=data_dir,
+        database_url=_database_url(settings.database_url, data_dir),
+        secret_key=settings.secret_key or _kept_secret(data_dir),
+    )
+
+
+def _parse(name: str, text: str, field: str) -> object:
+    if field in _BOUNDS:
+        low, high = _BOUNDS[field]
+        if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+            raise SettingsError(f"{name} must be a whole number from {low} to {high}")
+        return int(text)
+    return Path(text) if field == "data_dir" else text.lower() if field == "log_level" else text
+
+
+def _database_url(url: str, data_dir: Path) -> str:
+    """The plain URLs people have at hand, completed with the async driver."""
+    if not url:
+        return f"sqlite+aiosqlite:///{data_dir / 'tollgate.db'}"
+    for plain, driven in (
+        ("postgres://", "postgresql+asyncpg://"),
+        ("postgresql://", "postgresql+asyncpg://"),
+        ("sqlite://", "sqlite+aiosqlite://"),
+    ):
+        if url.startswith(plain):
+            return driven + url.removeprefix(plain)
+    if url.startswith(("postgresql+asyncpg://", "sqlite+aiosqlite://")):
+        return url
+    raise SettingsError("TOLLGATE_DATABASE_URL must start with postgresql:// or sqlite://")
+
+
+def _kept_secret(data_dir: Path) -> str:
+    """The secret of the data dir, made by whoever comes first: linking is atomic, so that two starts agree on one."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    kept = data_dir / "secret.key"
+    if not kept.exists():
+        draft = data_dir / f".secret.{os.getpid()}"
+        draft.touch(mode=0o600)
+        draft.write_text(secrets.token_urlsafe(32))
+        try:
+            kept.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return kept.read_text().strip()
