@@ -1,0 +1,102 @@
+"""Admission and settlement, one Lua call each: the two round trips of a request."""
+
+import msgspec
+
+from app.base.wire import Wire
+from app.quota.scripts import ADMIT, RENEW, SETTLE
+from app.quota.slots import Shard, Slots
+
+__all__ = ["NO_LIMITS", "Admitted", "Gate", "Limits", "Refused", "Settled"]
+
+
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a key may use, 0 meaning no limit: requests and tokens a minute, requests at the same time."""
+
+    rpm: int = 0
+    tpm: int = 0
+    concurrency: int = 0
+
+
+NO_LIMITS = Limits()
+
+
+class Admitted(msgspec.Struct, frozen=True):
+    """The request may start. `generation` names the copy of the wallet that gave the hold."""
+
+    generation: bytes
+    requests_left: int
+    requests_reset_ms: int
+    tokens_left: int
+    tokens_reset_ms: int
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """`rule`: cold (the wallet is not in Redis), requests, tokens, concurrency or credit."""
+
+    rule: str
+    retry_after_ms: int = 0
+    left: int = 0
+    reset_ms: int = 0
+    available_nano: int = 0
+
+
+class Settled(msgspec.Struct, frozen=True):
+    balance_nano: int
+    unpaid_nano: int
+
+
+class Gate:
+    """The typed face of admit.lua, settle.lua and renew.lua."""
+
+    def __init__(self, wire: Wire, lease_ms: int) -> None:
+        self._wire = wire
+        self.lease_ms = lease_ms
+
+    async def admit(
+        self, slots: Slots, limits: Limits, request_id: str, hold_nano: int, hold_tokens: int, draft: bytes
+    ) -> Admitted | Refused:
+        """Checks every limit and holds the worst case, atomically."""
+        shard = slots.shard
+        reply = await self._wire.run(
+            ADMIT,
+            (slots.wallet, shard.holds, shard.leases, slots.rate, slots.live),
+            request_id,
+            hold_nano,
+            hold_tokens,
+            limits.rpm,
+            limits.tpm,
+            limits.concurrency,
+            self.lease_ms,
+            b"%b %b %b" % (slots.account_id.encode(), slots.key_id.encode(), draft),
+        )
+        match reply:
+            case [b"ok", generation, *figures]:
+                return Admitted(generation, *figures)
+            case [b"cold"]:
+                return Refused("cold")
+            case [b"credit", available]:
+                return Refused("credit", available_nano=int(available))
+            case [rule, *figures]:
+                return Refused(rule.decode(), *figures)
+        raise AssertionError(reply)
+
+    async def settle(
+        self, slots: Slots, request_id: str, charge_nano: int, tokens: int, receipt: bytes, generation: bytes
+    ) -> Settled | None:
+        """Ends the hold; None where it had ended before. Safe to repeat."""
+        shard = slots.shard
+        reply = await self._wire.run(
+            SETTLE,
+            (slots.wallet, shard.holds, shard.leases, shard.receipts, slots.rate, slots.live),
+            request_id,
+            charge_nano,
+            tokens,
+            receipt,
+            generation,
+        )
+        return Settled(int(reply[1]), int(reply[2])) if reply[0] == b"ok" else None
+
+    async def renew(self, shard: Shard, request_ids: list[str]) -> int:
+        """Moves on the leases of requests that still run; how many of them are still held."""
+        held: int = await self._wire.run(RENEW, (shard.leases,), self.lease_ms, *request_ids)
+        return held

@@ -1,0 +1,35 @@
+-- The one end of a hold: released, its wallet charged, its receipt appended. A second call finds no hold and does nothing.
+-- KEYS  wallet holds leases receipts rate live
+-- ARGV  request, charge (nano), tokens used, receipt, generation of the wallet that gave the hold
+-- ->    {'ok', balance, what the wallet could not pay (nano)} | {'ended'}
+local hold = redis.call('HGET', KEYS[2], ARGV[1])
+local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'g')
+-- The hold is gone because it ended, unless this is another Redis than the one that gave it: then it is made good here.
+if not hold and wallet[4] == ARGV[5] then return {'ended'} end
+
+local held, tokens = 0, 0
+if hold then
+  held, tokens = string.match(hold, '^(%d+) (%d+)')
+  held, tokens = tonumber(held), tonumber(tokens)
+  redis.call('HDEL', KEYS[2], ARGV[1])
+  redis.call('ZREM', KEYS[3], ARGV[1])
+  redis.call('ZREM', KEYS[6], ARGV[1])
+  if tokens > 0 and redis.call('HEXISTS', KEYS[5], 't') == 1 then
+    redis.call('HINCRBY', KEYS[5], 't', string.format('%.0f', (tonumber(ARGV[3]) - tokens) * 1000000))
+  end
+end
+local charge, unpaid, balance = tonumber(ARGV[2]), 0, 0
+if wallet[1] then
+  -- Other requests' holds are theirs: this one may spend its own hold and what nobody holds.
+  local affordable = math.max(0, wallet[1] - wallet[2] - wallet[3] + held)
+  unpaid = math.max(0, charge - affordable)
+  balance = wallet[1] - (charge - unpaid)
+  if charge > unpaid then redis.call('HINCRBY', KEYS[1], 'b', string.format('%.0f', unpaid - charge)) end
+  if held > 0 then redis.call('HINCRBY', KEYS[1], 'h', string.format('%.0f', -held)) end
+end
+if unpaid > 0 then
+  redis.call('XADD', KEYS[4], '*', 'r', ARGV[4], 'u', string.format('%.0f', unpaid))
+else
+  redis.call('XADD', KEYS[4], '*', 'r', ARGV[4])
+end
+return {'ok', string.format('%.0f', balance), string.format('%.0f', unpaid)}
