@@ -1,4 +1,4 @@
-"""Time, in whole milliseconds since 1970 UTC. Limits and leases use the time of Redis instead, so that workers agree."""
+"""Time, in whole milliseconds since 1970 UTC. Limits and leases use Redis's clock instead, so that workers agree."""
 
 import time
 from datetime import UTC, datetime

@@ -6,7 +6,7 @@ import os
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-__all__ = ["Sealer", "UnsealError"]
+__all__ = ["Sealer", "Secret", "UnsealError"]
 
 _NONCE_BYTES = 12
 
@@ -31,3 +31,18 @@ class Sealer:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
         except InvalidTag as error:
             raise UnsealError("credentials were sealed with another TOLLGATE_SECRET_KEY") from error
+
+
+class Secret:
+    """A secret in memory that no log line, traceback or repr can print by accident."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"

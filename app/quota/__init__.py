@@ -2,12 +2,11 @@
 
 Every script runs in one slot: all keys of an account carry its shard's tag, `{s17}:…`.
 
-| key of a shard | what |
-|---|---|
-| `{s17}:wallet:<account>` | hash: `b` balance, `h` sum of holds, `f` floor (0, or minus the credit line), `s` number of the last credit applied, `g` when this copy was built (us) |
-| `{s17}:rate:<key>` | hash: `r` `t` levels of requests and tokens, in millionths; `at` when they were right (us) |
-| `{s17}:live:<key>` | zset of requests in flight, by the end of their lease (ms) |
-| `{s17}:holds` | hash: request -> `<nano> <tokens> <account> <key> <draft of the receipt>` |
-| `{s17}:leases` | zset of requests, by the end of their lease (ms) |
-| `{s17}:receipts` | stream: `r` receipt, `u` what the wallet could not pay |
+`{s17}:wallet:<account>`  hash: `b` balance, `h` sum of holds, `f` floor (0, or minus the credit line), `s` number of
+                          the last credit applied, `g` when this copy was built (us)
+`{s17}:rate:<key>`        hash: `r` `t` levels of requests and tokens, in millionths; `at` when they were right (us)
+`{s17}:live:<key>`        zset of requests in flight, by the end of their lease (ms)
+`{s17}:holds`             hash: request -> `<nano> <tokens> <account> <key> <draft of the receipt>`
+`{s17}:leases`            zset of requests, by the end of their lease (ms)
+`{s17}:receipts`          stream: `r` receipt, `u` what the wallet could not pay
 """

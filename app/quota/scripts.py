@@ -4,7 +4,7 @@ from pathlib import Path
 
 from app.base.wire import Script
 
-__all__ = ["ADMIT", "CREDIT", "OVERDUE", "RENEW", "SETTLE", "WARM"]
+__all__ = ["ADMIT", "CREDIT", "LOOK", "OVERDUE", "RENEW", "SETTLE", "WARM"]
 
 
 def _script(name: str) -> Script:
@@ -15,5 +15,6 @@ ADMIT = _script("admit")
 SETTLE = _script("settle")
 CREDIT = _script("credit")
 WARM = _script("warm")
+LOOK = _script("look")
 OVERDUE = _script("overdue")
 RENEW = _script("renew")

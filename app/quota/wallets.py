@@ -1,13 +1,15 @@
 """Wallets in Redis, for the control plane and the sweeper: their balance, credits applied, lost ones rebuilt, and the
 holds whose worker is gone."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from app.base.wire import Wire
-from app.quota.scripts import CREDIT, OVERDUE, WARM
-from app.quota.slots import Shard, Slots, shard_keys, slots_of
+from app.quota.scripts import CREDIT, LOOK, OVERDUE, SETTLE, WARM
+from app.quota.slots import Slots, shard_keys, slots_of
 
-__all__ = ["OverdueHold", "Wallet", "Wallets"]
+__all__ = ["Look", "OverdueHold", "StreamEntry", "Wallet", "Wallets"]
 
 _SWEEP_MOST = 200
 
@@ -18,12 +20,26 @@ class Wallet(msgspec.Struct, frozen=True):
     balance_nano: int
     held_nano: int
     credit_number: int
+    floor_nano: int
+
+
+class StreamEntry(msgspec.Struct, frozen=True):
+    id: bytes
+    fields: dict[bytes, bytes]
+
+
+class Look(msgspec.Struct, frozen=True):
+    """`wallets` are None where Redis does not have them."""
+
+    entries: list[StreamEntry]
+    wallets: dict[str, Wallet | None]
 
 
 class OverdueHold(msgspec.Struct, frozen=True):
     request_id: str
+    account_id: str
+    key_id: str
     hold_nano: int
-    slots: Slots
     draft: bytes
 
 
@@ -37,9 +53,7 @@ class Wallets:
 
     async def read(self, account_id: str) -> Wallet | None:
         """None where Redis does not have it (yet)."""
-        balance, held, number = await self._wire.call(
-            b"HMGET", self.slots(account_id).wallet, b"b", b"h", b"s"
-        )
+        balance, held, number = await self._wire.call(b"HMGET", self.slots(account_id).wallet, b"b", b"h", b"s")
         return None if balance is None else Wallet(int(balance), int(held), int(number))
 
     async def apply_credit(self, account_id: str, number: int, amount_nano: int) -> str:
@@ -63,15 +77,20 @@ class Wallets:
         )
         return reply.decode()
 
-    async def unposted(self, shard: Shard) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """Every entry the shard's stream still has: (id, fields), oldest first."""
-        entries = await self._wire.call(b"XRANGE", shard.receipts, b"-", b"+")
-        return [(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in entries]
-
-    async def holds(self, shard: Shard) -> int:
-        """How many holds the shard has."""
-        count: int = await self._wire.call(b"HLEN", shard.holds)
-        return count
+    async def look(self, number: int, account_ids: Sequence[str]) -> Look:
+        """One moment of a shard: its stream and the wallets of these accounts, together."""
+        shard = shard_keys(number)
+        keys = (shard.receipts, *(self.slots(account_id).wallet for account_id in account_ids))
+        entries, *found = await self._wire.run(LOOK, keys)
+        return Look(
+            entries=[
+                StreamEntry(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in entries
+            ],
+            wallets={
+                account_id: None if figures[0] is None else Wallet(*map(int, figures))
+                for account_id, figures in zip(account_ids, found, strict=True)
+            },
+        )
 
     async def overdue(self, number: int) -> list[OverdueHold]:
         """Holds of a shard whose lease has run out."""
@@ -80,6 +99,14 @@ class Wallets:
         found = []
         for request, hold in zip(reply[::2], reply[1::2], strict=True):
             nano, _tokens, account, key, draft = hold.split(b" ", 4)
-            slots = self.slots(account.decode(), key.decode())
-            found.append(OverdueHold(request.decode(), int(nano), slots, draft))
+            found.append(OverdueHold(request.decode(), account.decode(), key.decode(), int(nano), draft))
         return found
+
+    async def expire(self, request_id: str, account_id: str, key_id: str, receipt: bytes) -> bool:
+        """Ends an overdue hold without a charge; False where its worker was quicker."""
+        slots = self.slots(account_id, key_id)
+        shard = slots.shard
+        keys = (slots.wallet, shard.holds, shard.leases, shard.receipts, slots.rate, slots.live)
+        generation = await self._wire.call(b"HGET", slots.wallet, b"g")
+        reply = await self._wire.run(SETTLE, keys, request_id, 0, 0, receipt, generation or b"")
+        return bool(reply[0] == b"ok")

@@ -1,0 +1,153 @@
+"""The command line: `tollgate serve`, and what an operator does beside it. `--json` everywhere that prints a result."""
+
+import json
+import logging
+import sys
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from app.base.database import Database
+from app.base.errors import TollgateError
+from app.first_start import Welcome, set_up
+from app.processes import run_bookkeeper, run_worker
+from app.schema import migrate as migrate_schema
+from app.settings import Settings, SettingsError, load_settings
+from app.supervisor import AlreadyRunning
+from app.supervisor import serve as supervise
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+console = Console(highlight=False, soft_wrap=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@cli.command()
+def serve() -> None:
+    """Migrate, then serve in the foreground: workers, bookkeeper and, unless TOLLGATE_REDIS_URL is set, Redis."""
+    settings = _settings()
+    _run(supervise(settings, lambda welcome: _greet(settings, welcome)))
+
+
+@cli.command(hidden=True)
+def worker(door_fd: int) -> None:
+    """One worker, on a listening socket that the supervisor hands over."""
+    _run(run_worker(_settings(), door_fd))
+
+
+@cli.command()
+def bookkeeper() -> None:
+    """Post receipts from Redis into the database, until SIGTERM. `serve` runs one already."""
+    _run(run_bookkeeper(_settings()))
+
+
+@cli.command()
+def migrate(as_json: AsJson = False) -> None:
+    """Bring the database to this version's schema; a first start's keys are printed once."""
+    settings = _settings()
+
+    async def work() -> Welcome | None:
+        database = Database(settings.database_url)
+        try:
+            await migrate_schema(database)
+            return await set_up(database, settings)
+        finally:
+            await database.close()
+
+    welcome = _run(work())
+    if welcome is not None and not as_json:
+        _greet(settings, welcome)
+    if as_json:
+        keys = {} if welcome is None else {"admin_key": welcome.admin_key, "demo_key": welcome.demo_key}
+        print(json.dumps({"migrated": True, "first_start": welcome is not None, **keys}))
+
+
+@cli.command()
+def verify(as_json: AsJson = False) -> None:
+    """Check every invariant of the books: exit 1 where one does not hold."""
+    from app.main import open_books  # noqa: PLC0415 (the workers' start need not wait for it)
+
+    async def work() -> Any:
+        books = await open_books(_settings())
+        try:
+            return await books.verify()
+        finally:
+            await books.close()
+
+    verdict = _run(work())
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "ok": verdict.ok,
+                    "drift_nano": verdict.drift_nano,
+                    "checked": verdict.checked,
+                    "problems": verdict.problems,
+                }
+            )
+        )
+    else:
+        table = Table("checked", "how many")
+        for name, count in verdict.checked.items():
+            table.add_row(name.replace("_", " "), f"{count:,}")
+        console.print(table)
+        for problem in verdict.problems:
+            console.print(f"[red]{problem}[/red]")
+        console.print(
+            "[green]The books are in order.[/green]" if verdict.ok else "[red]The books are not in order.[/red]"
+        )
+    raise typer.Exit(0 if verdict.ok else 1)
+
+
+def _greet(settings: Settings, welcome: Welcome) -> None:
+    """Shown once, at the first start."""
+    address = f"http://{settings.host}:{settings.port}"
+    console.print("\n[bold]Tollgate is set up.[/bold] These secrets are shown this once.\n")
+    if welcome.admin_key is not None:
+        console.print(f"  admin key       {welcome.admin_key}")
+    console.print(f"  demo customer   {welcome.demo_key}   (5.00 USD of credit)")
+    console.print(f"  console         {address}/console\n")
+    console.print("Try it:\n")
+    print(
+        f"curl {address}/v1/chat/completions \\\n"
+        f'  -H "Authorization: Bearer {welcome.demo_key}" \\\n'
+        f'  -H "Content-Type: application/json" \\\n'
+        f"""  -d '{{"model": "sandbox", "messages": [{{"role": "user", "content": "Hello!"}}]}}'\n""",
+        flush=True,
+    )
+
+
+def _settings() -> Settings:
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(2) from None
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("alembic", "httpx", "uvicorn.error"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    return settings
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return uvloop.run(work)
+    except (TollgateError, AlreadyRunning, LookupError) as error:
+        print(error, file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def main() -> None:
+    cli()
+
+
+if __name__ == "__main__":
+    main()

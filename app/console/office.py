@@ -1,0 +1,70 @@
+"""What the controllers work with, and who may: one dependency, one guard."""
+
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from app.base.crypto import Sealer
+from app.base.database import Database
+from app.base.errors import InvalidField, InvalidKey
+from app.base.ids import digest
+from app.catalog.records import Channel
+from app.quota.wallets import Wallets
+
+__all__ = ["PAGE_MOST", "Office", "Page", "operator_guard", "page_limit", "paged"]
+
+PAGE_DEFAULT = 50
+PAGE_MOST = 1000
+
+
+class Page(msgspec.Struct):
+    """One page of a list. `next` is the cursor of the page after it."""
+
+    items: list[Any]
+    next: str | None = None
+
+
+class ProbeChannel(Protocol):
+    async def __call__(self, channel: Channel, model: str, /) -> dict[str, object]: ...
+
+
+class Office(msgspec.Struct, frozen=True, kw_only=True):
+    """The rooms behind the counter."""
+
+    database: Database
+    sealer: Sealer
+    wallets: Wallets
+    admin_digest: bytes
+    default_base_urls: dict[str, str | None]  # by provider; None: a channel must name its own
+    announce: Callable[[str], Awaitable[None]]
+    apply_credits: Callable[[str], Awaitable[None]]
+    verify: Callable[[], Awaitable[Any]]
+    probe_channel: ProbeChannel
+
+
+def operator_guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
+    """`Authorization: Bearer <admin key>`. Raises InvalidKey."""
+    office: Office = connection.app.state.office
+    scheme, _, sent = connection.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not hmac.compare_digest(digest(sent.strip()), office.admin_digest):
+        raise InvalidKey("The admin key is missing or wrong.")
+
+
+def page_limit(limit: int | None) -> int:
+    """Raises InvalidField."""
+    if limit is None:
+        return PAGE_DEFAULT
+    if not 1 <= limit <= PAGE_MOST:
+        raise InvalidField("limit", f"must be from 1 to {PAGE_MOST}")
+    return limit
+
+
+def paged(items: list[Any], limit: int, cursor: Callable[[Any], str]) -> Page:
+    """`items` has one more than the page holds, where there is another page."""
+    if len(items) <= limit:
+        return Page(items)
+    return Page(items[:limit], cursor(items[limit - 1]))

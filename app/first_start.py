@@ -1,0 +1,83 @@
+"""The first start: what is fixed for good is written down, and a newcomer gets something that works at once."""
+
+import secrets
+
+import msgspec
+
+from app.base.crypto import Sealer
+from app.base.database import Database
+from app.base.ids import digest
+from app.base.money import NANO_PER_USD, parse_usd
+from app.catalog.customers import create_account, create_key
+from app.catalog.installation import read_installation, write_installation
+from app.catalog.offers import create_channel, put_model
+from app.catalog.pricing import Prices
+from app.catalog.records import Timeouts
+from app.ledger.journal import add_credit, open_wallet
+from app.settings import Settings
+
+__all__ = ["Welcome", "set_up"]
+
+_DEMO_CREDIT = parse_usd("5.00", "credit")
+_SANDBOX_PRICES = Prices(input=NANO_PER_USD, output=2 * NANO_PER_USD)
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """What a first start shows, once. `admin_key` is None where the environment sets it."""
+
+    admin_key: str | None
+    demo_key: str
+
+
+async def set_up(database: Database, settings: Settings) -> Welcome | None:
+    """None at every start but the first."""
+    async with database.write() as db:
+        if await read_installation(db):
+            return None
+        admin_key = settings.admin_key or f"tga-{secrets.token_urlsafe(32)}"
+        await write_installation(db, {"shards": str(settings.shards), "admin": digest(admin_key).hex()})
+        await create_channel(
+            db,
+            Sealer(settings.secret_key),
+            {
+                "name": "sandbox",
+                "provider": "sandbox",
+                "base_url": "sandbox:",
+                "credentials": [],
+                "models": {"sandbox": "sandbox"},
+                "costs": {},
+                "timeouts": msgspec.to_builtins(Timeouts()),
+                "priority": 0,
+                "weight": 1,
+                "enabled": True,
+            },
+        )
+        await put_model(
+            db,
+            "sandbox",
+            {
+                "context_length": 8192,
+                "max_output_tokens": 4096,
+                "description": "Built in: says back what it hears, without a network.",
+                "fallbacks": [],
+            },
+            _SANDBOX_PRICES,
+        )
+        account = await create_account(db, "demo")
+        await open_wallet(db, account.id)
+        await add_credit(db, account.id, _DEMO_CREDIT, "demo credit", "demo")
+        _, demo_key = await create_key(
+            db,
+            account.id,
+            {
+                "name": "demo",
+                "models": None,
+                "allowed_cidrs": None,
+                "expires_at_ms": None,
+                "rpm": 0,
+                "tpm": 0,
+                "concurrency": 0,
+                "enabled": True,
+            },
+        )
+    return Welcome(None if settings.admin_key else admin_key, demo_key)

@@ -1,0 +1,62 @@
+"""A wallet that Redis does not have is rebuilt from the journal, exactly: its balance there, less what the stream of
+its shard holds and the journal does not have yet."""
+
+from app.base.database import Database
+from app.base.errors import NotFound, ServiceUnavailable
+from app.base.ids import shard_of
+from app.ledger.journal import credits_after, mark_applied, read_wallet, unapplied_accounts
+from app.ledger.posting import posted_among
+from app.ledger.redis_side import QuotaSide
+from app.ledger.stream import read_entry
+
+__all__ = ["apply_credits", "apply_waiting_credits", "rebuild_wallet"]
+
+_TRIES = 10
+
+
+async def rebuild_wallet(database: Database, quota: QuotaSide, account_id: str) -> None:
+    """Raises NotFound, or ServiceUnavailable where Redis or the database is away."""
+    number = shard_of(account_id, quota.shards)
+    for _ in range(_TRIES):
+        async with database.read() as db:
+            wallet = await read_wallet(db, account_id)
+            if wallet is None:
+                raise NotFound(f"There is no account `{account_id}`.")
+            look = await quota.look(number, [])
+            streamed = [read_entry(entry) for entry in look.entries]
+            mine = [item for item in streamed if item is not None and item.receipt.account_id == account_id]
+            posted = await posted_among(db, [item.receipt.request_id for item in mine])
+        waiting = {
+            item.receipt.request_id: item.receipt.amount_nano - item.unpaid_nano
+            for item in mine
+            if item.receipt.request_id not in posted
+        }
+        last_entry = look.entries[-1].id if look.entries else b""
+        balance = wallet.balance_nano - sum(waiting.values())
+        if await quota.warm(account_id, balance, wallet.credit_number, wallet.floor_nano, last_entry) != "moved":
+            return
+    raise ServiceUnavailable
+
+
+async def apply_credits(database: Database, quota: QuotaSide, account_id: str) -> None:
+    """Brings the credits of an account that Redis may lack to its wallet, in order, each once."""
+    async with database.read() as db:
+        wallet = await read_wallet(db, account_id)
+        if wallet is None:
+            return
+        waiting = await credits_after(db, account_id, wallet.applied_number)
+    for credit in waiting:
+        if await quota.apply_credit(account_id, credit.number, credit.amount_nano) == "cold":
+            await rebuild_wallet(database, quota, account_id)  # from a journal that has them all
+            break
+    if waiting:
+        async with database.write() as db:
+            await mark_applied(db, account_id, waiting[-1].number)
+
+
+async def apply_waiting_credits(database: Database, quota: QuotaSide) -> None:
+    """For credits whose writer died, or could not reach Redis, before they were applied."""
+    async with database.read() as db:
+        accounts = await unapplied_accounts(db)
+    for account_id in accounts:
+        await apply_credits(database, quota, account_id)

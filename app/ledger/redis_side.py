@@ -1,0 +1,74 @@
+"""What the ledger asks of Redis's side of the house; `main` fills these from `quota`."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+__all__ = ["Look", "OverdueHold", "QuotaSide", "RecomputeAmount", "StreamEntry", "Wallet"]
+
+
+class Wallet(Protocol):
+    @property
+    def balance_nano(self) -> int: ...
+    @property
+    def held_nano(self) -> int: ...
+    @property
+    def credit_number(self) -> int: ...
+    @property
+    def floor_nano(self) -> int: ...
+
+
+class StreamEntry(Protocol):
+    @property
+    def id(self) -> bytes: ...
+    @property
+    def fields(self) -> dict[bytes, bytes]: ...
+
+
+class Look(Protocol):
+    @property
+    def entries(self) -> Sequence[StreamEntry]: ...
+    @property
+    def wallets(self) -> "dict[str, Wallet | None]": ...
+
+
+class OverdueHold(Protocol):
+    """A hold whose worker is gone. `draft` is what its receipt would have said, as JSON."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def account_id(self) -> str: ...
+    @property
+    def key_id(self) -> str: ...
+    @property
+    def hold_nano(self) -> int: ...
+    @property
+    def draft(self) -> bytes: ...
+
+
+class QuotaSide(Protocol):
+    """Wallets and holds in Redis. Every call may raise ServiceUnavailable."""
+
+    @property
+    def shards(self) -> int: ...
+    async def look(self, number: int, account_ids: Sequence[str], /) -> Look: ...
+    async def warm(
+        self, account_id: str, balance_nano: int, credit_number: int, floor_nano: int, last_entry: bytes, /
+    ) -> str: ...
+    async def apply_credit(self, account_id: str, number: int, amount_nano: int, /) -> str: ...
+    async def overdue(self, number: int, /) -> Sequence[OverdueHold]: ...
+    async def expire(self, request_id: str, account_id: str, key_id: str, receipt: bytes, /) -> bool: ...
+
+
+class RecomputeAmount(Protocol):
+    """What usage costs at a price version, in nano-USD; None where the version is not known."""
+
+    async def __call__(
+        self,
+        price_version: str,
+        input_tokens: int,
+        output_tokens: int,
+        cached_input_tokens: int,
+        cache_write_tokens: int,
+        /,
+    ) -> int | None: ...

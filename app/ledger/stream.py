@@ -1,0 +1,103 @@
+"""The shards' streams, as the bookkeeper reads them: a consumer group, entries acknowledged only after the commit, and
+kept a little longer for verify."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from app.base.receipt import Receipt
+from app.base.wire import Script, StoreError, Wire
+from app.ledger.posting import StreamedReceipt
+from app.ledger.redis_side import StreamEntry
+
+__all__ = ["Entry", "ReceiptStreams", "read_entry"]
+
+log = logging.getLogger("tollgate.bookkeeper")
+
+_GROUP = b"books"
+# One name for all: what a bookkeeper that died had taken, the next one finds under its own.
+_CONSUMER = b"books"
+_COUNT_A_SHARD = 500
+# Posted entries stay this long, so that verify's snapshot of the database never lacks what Redis has dropped.
+KEEP_MS = 15_000
+
+_TRIM = Script((Path(__file__).parent / "trim.lua").read_text())
+_decoder = msgspec.json.Decoder(Receipt)
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One entry of a stream. `item` is None where it could not be read."""
+
+    stream: bytes
+    id: bytes
+    fields: dict[bytes, bytes]
+    item: StreamedReceipt | None
+
+
+def read_entry(entry: StreamEntry) -> StreamedReceipt | None:
+    """None, and a line in the log, where it is not a receipt."""
+    return _read(entry.id, entry.fields)
+
+
+def _read(entry_id: bytes, fields: dict[bytes, bytes]) -> StreamedReceipt | None:
+    try:
+        return StreamedReceipt(_decoder.decode(fields[b"r"]), int(fields.get(b"u", 0)))
+    except (msgspec.DecodeError, KeyError, ValueError) as error:
+        log.error("stream entry %s is not a receipt: %s", entry_id.decode(), error)
+        return None
+
+
+class ReceiptStreams:
+    def __init__(self, wire: Wire, shards: int) -> None:
+        self._wire = wire
+        self._streams = tuple(f"{{s{number}}}:receipts".encode() for number in range(shards))
+
+    async def prepare(self) -> None:
+        """Makes the group where it is missing: at the first start, or when Redis was emptied."""
+        for stream in self._streams:
+            try:
+                await self._wire.call(b"XGROUP", b"CREATE", stream, _GROUP, b"0", b"MKSTREAM")
+            except StoreError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def read_new(self) -> list[Entry]:
+        """Entries that no bookkeeper has taken yet."""
+        return await self._read_group(b">")
+
+    async def read_unacknowledged(self) -> list[Entry]:
+        """Entries that were taken and not acknowledged: by a bookkeeper that died."""
+        return await self._read_group(b"0")
+
+    async def acknowledge(self, entries: Iterable[Entry]) -> None:
+        taken: dict[bytes, list[bytes]] = {}
+        for entry in entries:
+            taken.setdefault(entry.stream, []).append(entry.id)
+        for stream, ids in taken.items():
+            await self._wire.call(b"XACK", stream, _GROUP, *ids)
+
+    async def set_aside(self, entry: Entry) -> None:
+        """Keeps an entry that can't be read where an operator finds it."""
+        flat = [part for pair in entry.fields.items() for part in pair]
+        await self._wire.call(b"XADD", entry.stream + b":rejected", b"*", *flat)
+
+    async def trim(self) -> None:
+        """Drops what is posted and older than KEEP_MS; never what is not acknowledged."""
+        for stream in self._streams:
+            await self._wire.run(_TRIM, (stream,), _GROUP, KEEP_MS)
+
+    async def _read_group(self, after: bytes) -> list[Entry]:
+        command: Sequence[bytes | int] = (
+            *(b"XREADGROUP", b"GROUP", _GROUP, _CONSUMER, b"COUNT", _COUNT_A_SHARD, b"STREAMS"),
+            *self._streams,
+            *(after for _ in self._streams),
+        )
+        reply = await self._wire.call(*command)
+        found = []
+        for stream, entries in reply or ():
+            for entry_id, flat in entries:
+                fields = dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
+                found.append(Entry(stream, entry_id, fields, _read(entry_id, fields)))
+        return found

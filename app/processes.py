@@ -1,0 +1,76 @@
+"""What the supervisor starts: a worker, and the bookkeeper. Each ends itself when its supervisor is gone."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import socket
+from collections.abc import Callable, Generator
+
+import uvicorn
+
+from app.main import create_app, make_bookkeeper, open_books
+from app.settings import Settings
+
+__all__ = ["run_bookkeeper", "run_worker"]
+
+_PARENT_EVERY_S = 1.0
+_KEEP_ALIVE_S = 75
+
+
+class _Server(uvicorn.Server):
+    """uvicorn raises the signal again once it has shut down; here the end of a drain is an exit with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+async def run_worker(settings: Settings, door_fd: int) -> None:
+    """Serves the listening socket `door_fd` until SIGTERM, then drains."""
+    books = await open_books(settings)
+    config = uvicorn.Config(
+        create_app(books),
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+    server = _Server(config)
+    _on_stop(lambda: setattr(server, "should_exit", True))
+    # What was made so far lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+    await server.serve(sockets=[socket.socket(fileno=door_fd)])
+
+
+async def run_bookkeeper(settings: Settings) -> None:
+    """Posts until SIGTERM, then what is left."""
+    books = await open_books(settings)
+    stopping = asyncio.Event()
+    _on_stop(stopping.set)
+    try:
+        await make_bookkeeper(books).run(stopping)
+    finally:
+        await books.close()
+
+
+def _on_stop(stop: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    parent = os.getppid()
+
+    def watch_parent() -> None:
+        if os.getppid() != parent:
+            stop()
+        else:
+            loop.call_later(_PARENT_EVERY_S, watch_parent)
+
+    watch_parent()

@@ -1,0 +1,7 @@
+"""Step 1: the `sk-` key becomes a Caller. Junk is refused by its checksum; the rest by a cache of this process. Only
+a miss asks the catalogue. Refuses to know how keys are stored."""
+
+from app.proxy.access.keyring import Keyring
+from app.proxy.access.permission import check_address, check_model
+
+__all__ = ["Keyring", "check_address", "check_model"]

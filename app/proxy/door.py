@@ -1,0 +1,208 @@
+"""The `/v1` routes: read the request, hand it to the journey, write the answer; errors in the caller's dialect.
+
+These are raw ASGI handlers: settlement must have run before the last byte leaves, which no dependency's clean-up or
+`after_response` can promise.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from litestar.handlers import ASGIRouteHandler, asgi
+from litestar.types import Receive, Scope, Send
+
+from app.base.errors import InternalError, InvalidField, NotFound, TollgateError, TooLarge
+from app.base.ids import new_request_id
+from app.proxy.journey import Headers, Journey, Visit
+from app.proxy.records import Model
+
+__all__ = ["make_door"]
+
+Handle = Callable[[Visit, "HttpReply", Scope], Awaitable[None]]
+
+log = logging.getLogger("tollgate.door")
+
+_encode = msgspec.json.Encoder().encode
+_JSON = (b"content-type", b"application/json")
+_BEARER = "bearer "
+
+
+def make_door(journey: Journey, max_body_bytes: int) -> list[ASGIRouteHandler]:
+    """The route handlers. Each path is served with and without `/v1`: clients are told both kinds of base URL."""
+
+    def route(path: str, method: str, handle: Handle) -> ASGIRouteHandler:
+        @asgi([f"/v1{path}", path], name=f"customer {method} {path}", copy_scope=False)
+        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+            reply = HttpReply(receive, send)
+            try:
+                if scope["method"] != method:
+                    raise _wrong_method(method)
+                body = await _read_body(scope, receive, max_body_bytes) if method == "POST" else b""
+                await handle(_visit(scope, reply.request_id, body), reply, scope)
+            except TollgateError as error:
+                await reply.error(error)
+            except Exception:
+                log.exception("request %s failed", reply.request_id)
+                await reply.error(InternalError())
+            finally:
+                reply.close()
+
+        return serve
+
+    async def chat(visit: Visit, reply: "HttpReply", _scope: Scope) -> None:
+        await journey.chat(visit, reply)
+
+    async def models(visit: Visit, reply: "HttpReply", _scope: Scope) -> None:
+        shown = [_show_model(model) for model in await journey.list_models(visit)]
+        await reply.answer(200, [_JSON], _encode({"object": "list", "data": shown}))
+
+    async def model(visit: Visit, reply: "HttpReply", scope: Scope) -> None:
+        name = _rest_of_path(scope, "/models/")
+        await reply.answer(200, [_JSON], _encode(_show_model(await journey.find_model(visit, name))))
+
+    async def receipt(visit: Visit, reply: "HttpReply", scope: Scope) -> None:
+        request_id = _rest_of_path(scope, "/receipts/")
+        await reply.answer(200, [_JSON], _encode(await journey.find_receipt(visit, request_id)))
+
+    return [
+        route("/chat/completions", "POST", chat),
+        route("/models", "GET", models),
+        route("/models/{name:path}", "GET", model),
+        route("/receipts/{request_id:str}", "GET", receipt),
+    ]
+
+
+class HttpReply:
+    """The way back to one customer. A watch on their connection runs only while an answer is streamed."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self.request_id = new_request_id()
+        self.gone = False
+        self._receive = receive
+        self._send: Callable[[Any], Awaitable[None]] = send
+        self._started = False
+        self._watch: asyncio.Task[None] | None = None
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer."""
+        self._started = True
+        length = (b"content-length", b"%d" % len(body))
+        await self._send(_start(status, [*headers, length, (b"x-request-id", self.request_id.encode())]))
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def start(self, headers: Headers) -> None:
+        """The head of a stream."""
+        self._started = True
+        await self._send(_start(200, [*headers, (b"x-request-id", self.request_id.encode())]))
+
+    async def write(self, data: bytes) -> None:
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, data: bytes) -> None:
+        """The last bytes of a stream."""
+        self.close()
+        await self._send({"type": "http.response.body", "body": data})
+
+    def when_gone(self, call: Callable[[], None]) -> None:
+        """Calls back once the customer has hung up."""
+        self._watch = asyncio.create_task(self._wait_gone(call))
+
+    async def error(self, error: TollgateError) -> None:
+        """The error as OpenAI's clients read it. After a stream's head it can only be its last event."""
+        if self._started:
+            await self.finish(self.error_event(error))
+            return
+        close = [(b"connection", b"close")] if isinstance(error, TooLarge) else []
+        await self.answer(error.status, [_JSON, *error.headers, *close], _encode(_show_error(error)))
+
+    def error_event(self, error: TollgateError) -> bytes:
+        return b"data: " + _encode(_show_error(error)) + b"\n\n"
+
+    def close(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    async def _wait_gone(self, call: Callable[[], None]) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        call()
+
+
+def _start(status: int, headers: Headers) -> dict[str, object]:
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def _visit(scope: Scope, request_id: str, body: bytes) -> Visit:
+    key = ""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            sent = value.decode("latin-1")
+            if sent[: len(_BEARER)].lower() == _BEARER:
+                key = sent[len(_BEARER) :].strip()
+            break
+    client = scope["client"]
+    return Visit(request_id, key, client[0] if client else "", body)
+
+
+async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > limit:
+            raise TooLarge(limit)
+        if name == b"content-encoding" and value.lower() != b"identity":
+            raise InvalidField("content-encoding", "compressed request bodies are not accepted")
+    message: Any = await receive()
+    body: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return _within(body, limit)
+    parts = [body]
+    size = len(body)
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidField(None, "the connection was closed before the body was complete")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise TooLarge(limit)
+    return b"".join(parts)
+
+
+def _within(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise TooLarge(limit)
+    return body
+
+
+def _rest_of_path(scope: Scope, after: str) -> str:
+    name = scope["path"].partition(after)[2].strip("/")
+    if not name:
+        raise NotFound("There is nothing here.")
+    return name
+
+
+def _wrong_method(method: str) -> TollgateError:
+    error = InvalidField(None, f"use {method} here")
+    error.status = 405
+    error.headers = ((b"allow", method.encode()),)
+    return error
+
+
+def _show_error(error: TollgateError) -> dict[str, object]:
+    return {"error": {"message": error.message, "type": error.type, "code": error.code, "param": error.param}}
+
+
+def _show_model(model: Model) -> dict[str, object]:
+    """OpenAI's model object, with what customers need to choose."""
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created_at_ms // 1000,
+        "owned_by": "tollgate",
+        "context_length": model.context_length,
+        "max_output_tokens": model.max_output_tokens,
+        "description": model.description,
+    }

@@ -1,0 +1,226 @@
+"""The five steps, in order; whatever happens on the way, the hold is ended."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from app.base.clock import monotonic_ms, now_ms
+from app.base.errors import InternalError, NotFound, TollgateError, UnknownModel
+from app.base.receipt import Attempt
+from app.catalog.records import Channel, Model
+from app.catalog.snapshot import Snapshot
+from app.proxy.access import Keyring, check_address, check_model
+from app.proxy.admission import AdmissionDesk
+from app.proxy.dispatch import order_channels
+from app.proxy.records import Caller, Delivered, Offer
+from app.proxy.relay import LiveStream, Relay, RelayFailed, StreamCut
+from app.proxy.relay.dialects.openai_answer import usage_event
+from app.proxy.relay.dialects.openai_chat import read_order
+from app.proxy.settlement import Clerk, Leases, Trip
+
+__all__ = ["FindReceipt", "Journey", "Reply", "Visit"]
+
+Headers = list[tuple[bytes, bytes]]
+
+# A customer who has gone: the vendor still charges, so the rest is read for its usage, within these bounds.
+GONE_SECONDS = 10.0
+GONE_BYTES = 1024 * 1024
+
+_DONE = b"data: [DONE]\n\n"
+_EVENT_STREAM: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+_JSON: Headers = [(b"content-type", b"application/json")]
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """A request at the door. `key` is empty where none was sent."""
+
+    request_id: str
+    key: str
+    address: str
+    body: bytes = b""
+
+
+class Reply(Protocol):
+    """The way back to the customer, as the door gives it."""
+
+    @property
+    def gone(self) -> bool:
+        """The customer has hung up."""
+
+    def when_gone(self, call: Callable[[], None]) -> None: ...
+    async def answer(self, status: int, headers: Headers, body: bytes) -> None: ...
+    async def start(self, headers: Headers) -> None: ...
+    async def write(self, data: bytes) -> None: ...
+    async def finish(self, data: bytes) -> None: ...
+    def error_event(self, error: TollgateError) -> bytes: ...
+
+
+class FindReceipt(Protocol):
+    async def __call__(self, request_id: str, account_id: str, /) -> dict[str, object] | None: ...
+
+
+class Journey:
+    def __init__(
+        self,
+        *,
+        keyring: Keyring,
+        desk: AdmissionDesk,
+        relay: Relay,
+        clerk: Clerk,
+        leases: Leases,
+        snapshot: Callable[[], Snapshot],
+        find_receipt: FindReceipt,
+        format_usd: Callable[[int], str],
+    ) -> None:
+        self._keyring = keyring
+        self._desk = desk
+        self._relay = relay
+        self._clerk = clerk
+        self._leases = leases
+        self._snapshot = snapshot
+        self._find_receipt = find_receipt
+        self._format_usd = format_usd
+        self._rng = random.Random()  # noqa: S311 (a share of traffic, not a secret)
+
+    async def chat(self, visit: Visit, reply: Reply) -> None:
+        """`POST /v1/chat/completions`. Raises TollgateError while nothing has been answered."""
+        started_ms, created_at_ms = monotonic_ms(), now_ms()
+        caller = await self._enter(visit)
+        order = read_order(visit.body, visit.request_id, created_at_ms)
+        offer = self._offer(caller, order.model)
+        hold = await self._desk.admit(caller, order, offer.model)
+        self._leases.begin(order.request_id, caller.slots.shard)
+        trip = Trip(caller, order, offer.model, hold, started_ms)
+        channels = order_channels(offer.channels, self._rng)
+        if order.stream:
+            await self._stream(trip, channels, reply)
+        else:
+            await self._plain(trip, channels, reply)
+
+    async def list_models(self, visit: Visit) -> list[Model]:
+        """What the key may use, by name."""
+        caller = await self._enter(visit)
+        return [
+            model
+            for name, model in sorted(self._snapshot().models.items())
+            if caller.models is None or name in caller.models
+        ]
+
+    async def find_model(self, visit: Visit, name: str) -> Model:
+        caller = await self._enter(visit)
+        return self._offer(caller, name).model
+
+    async def find_receipt(self, visit: Visit, request_id: str) -> dict[str, object]:
+        """A receipt of the caller's own account, as JSON."""
+        caller = await self._enter(visit)
+        receipt = await self._find_receipt(request_id, caller.account_id)
+        if receipt is None:
+            raise NotFound(f"There is no receipt `{request_id}`; one appears a moment after its request has ended.")
+        return receipt
+
+    async def _enter(self, visit: Visit) -> Caller:
+        caller = await self._keyring.open(visit.key)
+        check_address(caller, visit.address)
+        return caller
+
+    def _offer(self, caller: Caller, name: str) -> Offer:
+        snapshot = self._snapshot()
+        model = snapshot.models.get(name)
+        if model is None:
+            raise UnknownModel(name)
+        check_model(caller, name)
+        return Offer(model, snapshot.routes[name])
+
+    async def _plain(self, trip: Trip, channels: Sequence[Channel], reply: Reply) -> None:
+        try:
+            delivered, body = await self._relay.fetch(trip.order, channels)
+        except BaseException as error:
+            raise await self._end_without_answer(trip, error) from None
+        bill = await self._clerk.settle(trip, delivered)
+        cost = self._format_usd(bill.amount_nano).encode()
+        await reply.answer(200, [*_JSON, (b"x-tollgate-cost", cost), *_limit_headers(trip)], body)
+
+    async def _stream(self, trip: Trip, channels: Sequence[Channel], reply: Reply) -> None:
+        try:
+            stream = await self._relay.open(trip.order, channels)
+        except BaseException as error:
+            raise await self._end_without_answer(trip, error) from None
+        try:
+            await reply.start([*_EVENT_STREAM, *_limit_headers(trip)])
+            delivered, error = await _pump(stream, reply)
+        except BaseException:  # drained away, or a fault of ours: what came is on the books all the same
+            await self._clerk.settle(trip, stream.delivered("cancelled", error="interrupted"))
+            raise
+        finally:
+            await stream.close()
+        bill = await self._clerk.settle(trip, delivered)
+        if error is not None:
+            await reply.finish(reply.error_event(error))
+            return
+        tail = _DONE
+        if trip.order.wants_usage and not stream.reader.usage_shown:
+            created_s = trip.order.created_at_ms // 1000
+            tail = usage_event(bill.usage, trip.order.model, created_s, trip.order.request_id) + tail
+        await reply.finish(tail)
+
+    async def _end_without_answer(self, trip: Trip, error: BaseException) -> BaseException:
+        """Nothing reached the customer: the hold is released, and the receipt says what was tried."""
+        attempts: tuple[Attempt, ...] = ()
+        shown: BaseException = error
+        status = InternalError.status
+        if isinstance(error, RelayFailed):
+            attempts, shown, status = error.attempts, error.error, error.error.status
+            error.error.headers += tuple(_limit_headers(trip))
+        nothing = Delivered(
+            status="failed",
+            http_status=status,
+            channel=None,
+            attempts=attempts,
+            usage=None,
+            finish_reason=None,
+        )
+        await self._clerk.settle(trip, nothing)
+        return shown
+
+
+async def _pump(stream: LiveStream, reply: Reply) -> tuple[Delivered, TollgateError | None]:
+    """Every event to the customer as it comes; how it ended."""
+    reply.when_gone(lambda: stream.leave(GONE_SECONDS))
+    try:
+        while (data := await stream.next()) is not None:
+            if not reply.gone:
+                await reply.write(data)
+            elif stream.bytes_after_leave > GONE_BYTES:
+                raise StreamCut("customer gone")
+    except StreamCut as cut:
+        if reply.gone:
+            return stream.delivered("cancelled", error="customer gone"), None
+        error = InternalError("The upstream broke off in the middle of its answer.")
+        error.code = "upstream_interrupted"
+        return stream.delivered("failed", error=str(cut)), error
+    return stream.delivered("cancelled" if reply.gone else "ok"), None
+
+
+def _limit_headers(trip: Trip) -> Headers:
+    """`x-ratelimit-*` as OpenAI's clients read them; a limit that is not set has none."""
+    limits, hold = trip.caller.limits, trip.hold
+    headers: Headers = []
+    if limits.rpm:
+        headers += _limit_header(b"requests", limits.rpm, hold.requests_left, hold.requests_reset_ms)
+    if limits.tpm:
+        headers += _limit_header(b"tokens", limits.tpm, hold.tokens_left, hold.tokens_reset_ms)
+    return headers
+
+
+def _limit_header(name: bytes, limit: int, left: int, reset_ms: int) -> Headers:
+    return [
+        (b"x-ratelimit-limit-" + name, b"%d" % limit),
+        (b"x-ratelimit-remaining-" + name, b"%d" % left),
+        (b"x-ratelimit-reset-" + name, b"%dms" % reset_ms),
+    ]

@@ -1,0 +1,157 @@
+"""OpenAI's chat completions, the request: checked where its documents bound it, and passed on otherwise as it came.
+
+Source: the Chat Completions API reference, and the documents of gateways that customers come from.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Raw
+
+from app.base.errors import InvalidField
+from app.proxy.records import Order
+
+__all__ = ["NAME", "read_order", "write_request"]
+
+NAME = "openai_chat"
+
+# The dearest picture of the vendors we know of costs a few thousand tokens, whatever the bytes of its data URL.
+IMAGE_TOKENS_MOST = 8192
+DEFAULT_MAX_TOKENS = 4096
+ANSWERS_MOST = 128
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: str | None = None
+    image_url: Raw = Raw()
+
+
+class _Message(msgspec.Struct):
+    role: Role
+    content: str | list[_Part] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class _Tool(msgspec.Struct):
+    type: str
+    function: dict[str, Any] | None = None
+
+
+class _ResponseFormat(msgspec.Struct):
+    type: str
+    json_schema: dict[str, Any] | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Request(msgspec.Struct):
+    model: Annotated[str, Meta(min_length=1, max_length=200)]
+    messages: Annotated[list[_Message], Meta(min_length=1)]
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    n: Annotated[int, Meta(ge=1, le=ANSWERS_MOST)] | None = None
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    stop: str | list[str] | None = None
+    max_tokens: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
+    max_completion_tokens: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    user: str | None = None
+    seed: int | None = None
+    tools: list[_Tool] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: _ResponseFormat | None = None
+
+
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_request = msgspec.json.Decoder(_Request)
+_options = msgspec.json.Decoder(dict[str, Any] | None)
+_encode = msgspec.json.Encoder().encode
+_problem = re.compile(r"(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?", re.DOTALL)
+_missing = re.compile(r"Object missing required field `(.*)`")
+
+
+def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
+    """Checks a request. Raises InvalidField with the path of the field at fault."""
+    try:
+        fields = _fields.decode(body)
+        request = _request.decode(body)
+    except msgspec.ValidationError as error:
+        raise _named(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidField(None, f"the body is not valid JSON ({error})") from None
+    texts, images, image_bytes = _walk(request.messages)
+    return Order(
+        request_id=request_id,
+        created_at_ms=created_at_ms,
+        dialect=NAME,
+        model=request.model,
+        stream=bool(request.stream),
+        wants_usage=bool(request.stream_options and request.stream_options.include_usage),
+        answers=request.n or 1,
+        output_limit=_output_limit(request),
+        # A token of a byte-level tokenizer is a byte at least, and the JSON around the texts outweighs a chat template.
+        input_bound=len(body) - image_bytes + images * IMAGE_TOKENS_MOST,
+        body=fields,
+        prompt=texts,
+    )
+
+
+def write_request(order: Order, upstream_model: str, *, usage_in_streams: bool, requires_max_tokens: bool) -> bytes:
+    """The body for a vendor: the customer's, with the vendor's name of the model and a request for usage."""
+    fields: dict[str, Any] = dict(order.body)
+    fields["model"] = upstream_model
+    if order.stream and usage_in_streams and not order.wants_usage:
+        sent = _options.decode(fields["stream_options"]) if "stream_options" in fields else None
+        fields["stream_options"] = {**(sent or {}), "include_usage": True}
+    if requires_max_tokens and order.output_limit is None:
+        fields["max_tokens"] = DEFAULT_MAX_TOKENS
+    return _encode(fields)
+
+
+def _output_limit(request: _Request) -> int | None:
+    """The vendor obeys the newer name where both are sent; the larger is the safe one to hold."""
+    named = [limit for limit in (request.max_tokens, request.max_completion_tokens) if limit is not None]
+    return max(named, default=None)
+
+
+def _walk(messages: list[_Message]) -> tuple[tuple[str, ...], int, int]:
+    """The prompt's texts, how many pictures it has, and how many bytes of the body those take."""
+    texts: list[str] = []
+    images = image_bytes = 0
+    for index, message in enumerate(messages):
+        content = message.content
+        if content is None:
+            if message.role in ("system", "developer", "user", "tool"):
+                raise InvalidField(f"messages[{index}].content", "is required")
+        elif isinstance(content, str):
+            texts.append(content)
+        else:
+            for part in content:
+                if part.text is not None:
+                    texts.append(part.text)
+                if size := len(bytes(part.image_url)):
+                    images += 1
+                    image_bytes += size
+    return tuple(texts), images, image_bytes
+
+
+def _named(message: str) -> InvalidField:
+    """msgspec says ``Expected `float` <= 2.0 - at `$.temperature` ``: the path becomes the `param`."""
+    match = _problem.fullmatch(message)
+    assert match is not None
+    what, path = match["what"], match["path"] or ""
+    if missing := _missing.fullmatch(what):
+        return InvalidField(f"{path}.{missing[1]}" if path else missing[1], "is required")
+    return InvalidField(path or None, what[:1].lower() + what[1:])

@@ -1,0 +1,39 @@
+"""Vendors, as data: where they are, how they want the key, and their quirks."""
+
+import msgspec
+
+__all__ = ["PROVIDERS", "Provider", "endpoint"]
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """`base_url` is where a channel without one of its own goes."""
+
+    base_url: str | None
+    dialect: str = "openai_chat"
+    auth_header: str = "authorization"
+    auth_prefix: str = "Bearer "
+    usage_in_streams: bool = True  # takes `stream_options: {"include_usage": true}`
+    requires_max_tokens: bool = False
+    is_sandbox: bool = False
+
+
+PROVIDERS: dict[str, Provider] = {
+    "openai": Provider(base_url="https://api.openai.com/v1"),
+    "openai_compatible": Provider(base_url=None),
+    "deepseek": Provider(base_url="https://api.deepseek.com/v1"),
+    "groq": Provider(base_url="https://api.groq.com/openai/v1"),
+    "mistral": Provider(base_url="https://api.mistral.ai/v1"),
+    "moonshot": Provider(base_url="https://api.moonshot.ai/v1"),
+    "openrouter": Provider(base_url="https://openrouter.ai/api/v1"),
+    "together": Provider(base_url="https://api.together.xyz/v1"),
+    "xai": Provider(base_url="https://api.x.ai/v1"),
+    "sandbox": Provider(base_url="sandbox:", is_sandbox=True),
+}
+
+
+def endpoint(base_url: str) -> str:
+    """Where chat completions are: a base URL with no path gets the `/v1` that its owner left out."""
+    root = base_url.rstrip("/")
+    if root.count("/") == 2:  # scheme://host
+        root += "/v1"
+    return f"{root}/chat/completions"

@@ -1,0 +1,162 @@
+"""The channels are tried in turn: each once, until one answers or the request itself is found at fault."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from app.base.clock import monotonic_ms
+from app.base.errors import NoChannel, TollgateError
+from app.catalog.records import Channel
+from app.proxy.records import Attempt, Delivered, Order
+from app.proxy.relay.dialects.openai_answer import BrokenAnswer, read_plain
+from app.proxy.relay.dialects.openai_chat import write_request
+from app.proxy.relay.providers import PROVIDERS, endpoint
+from app.proxy.relay.sse import EventTooLarge
+from app.proxy.relay.stream import LiveStream, read_whole
+from app.proxy.relay.upstream import Call, Opened, Transport, UpstreamFault
+from app.proxy.relay.verdict import is_refusal, read_refusal, retry_after_s
+
+__all__ = ["Relay", "RelayFailed"]
+
+_RETRY_AFTER_S = 5
+_FIRST_TOKEN_S = 60.0
+
+
+class RelayFailed(Exception):
+    """No channel gave an answer: `error` is for the customer, `attempts` for the receipt."""
+
+    def __init__(self, error: TollgateError, attempts: Sequence[Attempt]) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.attempts = tuple(attempts)
+
+
+class _Tries:
+    """What was tried so far, and when the vendors said to come back."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+        self._retry_after_s: int | None = None
+        self._started_ms = 0
+
+    def start(self) -> None:
+        self._started_ms = monotonic_ms()
+
+    def end(self, channel: Channel, status: int | None, error: str | None, retry_after: str | None = None) -> None:
+        took = monotonic_ms() - self._started_ms
+        self.attempts.append(Attempt(channel_id=channel.id, http_status=status, error=error, duration_ms=took))
+        wait = retry_after_s(retry_after)
+        if wait is not None:
+            self._retry_after_s = wait if self._retry_after_s is None else min(wait, self._retry_after_s)
+
+    def exhausted(self) -> RelayFailed:
+        return RelayFailed(NoChannel(self._retry_after_s or _RETRY_AFTER_S), self.attempts)
+
+    def refused(self, status: int, body: bytes, channel: Channel, model: str) -> RelayFailed:
+        self.end(channel, status, "refused")
+        return RelayFailed(read_refusal(status, body, channel, model), self.attempts)
+
+
+class Relay:
+    """`transport` reaches real vendors, `sandbox` the built-in one."""
+
+    def __init__(self, transport: Transport, sandbox: Transport) -> None:
+        self._transport = transport
+        self._sandbox = sandbox
+
+    async def fetch(self, order: Order, channels: Sequence[Channel]) -> tuple[Delivered, bytes]:
+        """A whole answer, and what it came to. Raises RelayFailed."""
+        tries = _Tries()
+        for channel in channels:
+            tries.start()
+            transport, call = self._prepare(order, channel)
+            try:
+                plain = await transport.fetch(call)
+            except UpstreamFault as fault:
+                tries.end(channel, None, fault.kind)
+                continue
+            if is_refusal(plain.status):
+                raise tries.refused(plain.status, plain.body, channel, order.model)
+            if plain.status != 200:
+                tries.end(channel, plain.status, "status", plain.retry_after)
+                continue
+            try:
+                answer = read_plain(plain.body, order.model)
+            except BrokenAnswer as broken:
+                tries.end(channel, 200, str(broken))
+                continue
+            tries.end(channel, 200, None)
+            delivered = Delivered(
+                status="ok",
+                http_status=200,
+                channel=channel,
+                attempts=tuple(tries.attempts),
+                usage=answer.usage,
+                finish_reason=answer.finish_reason,
+                output=answer.output,
+            )
+            return delivered, answer.body
+        raise tries.exhausted()
+
+    async def open(self, order: Order, channels: Sequence[Channel]) -> LiveStream:
+        """A stream whose first content has come. Raises RelayFailed."""
+        tries = _Tries()
+        for channel in channels:
+            tries.start()
+            transport, call = self._prepare(order, channel)
+            opened: Opened | None = None
+            try:
+                async with asyncio.timeout(_first_token_s(channel)):
+                    opened = await transport.open(call)
+                    if is_refusal(opened.status):
+                        raise tries.refused(opened.status, await read_whole(opened), channel, order.model)
+                    if opened.status != 200:
+                        tries.end(channel, opened.status, "status", opened.retry_after)
+                        continue
+                    stream = LiveStream(order, channel, opened, tries.attempts)
+                    await stream.await_content()
+            except (UpstreamFault, EventTooLarge, TimeoutError) as fault:
+                kind = _kind(fault)
+                tries.end(channel, None if opened is None else opened.status, kind)
+                continue
+            except BrokenAnswer as broken:
+                tries.end(channel, 200, str(broken))
+                continue
+            else:
+                tries.end(channel, 200, None)
+                opened = None  # the stream owns it now
+                return stream
+            finally:
+                if opened is not None:
+                    await opened.close()
+        raise tries.exhausted()
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    def _prepare(self, order: Order, channel: Channel) -> tuple[Transport, Call]:
+        provider = PROVIDERS[channel.provider]
+        body = write_request(
+            order,
+            channel.models[order.model],
+            usage_in_streams=provider.usage_in_streams,
+            requires_max_tokens=provider.requires_max_tokens,
+        )
+        credential = channel.credentials[0].reveal() if channel.credentials else ""
+        headers: Mapping[str, str] = {
+            "content-type": "application/json",
+            **({provider.auth_header: f"{provider.auth_prefix}{credential}"} if credential else {}),
+        }
+        transport = self._sandbox if provider.is_sandbox else self._transport
+        return transport, Call(endpoint(channel.base_url), headers, body, channel.timeouts)
+
+
+def _kind(fault: Exception) -> str:
+    if isinstance(fault, UpstreamFault):
+        return fault.kind
+    return "event too large" if isinstance(fault, EventTooLarge) else "first_token_timeout"
+
+
+def _first_token_s(channel: Channel) -> float:
+    timeouts = channel.timeouts
+    first = _FIRST_TOKEN_S if timeouts.first_token_ms is None else timeouts.first_token_ms / 1000
+    return min(first, timeouts.total_ms / 1000)

@@ -1,0 +1,167 @@
+"""A stream that has begun: bytes in, the customer's events out, and at its end the sum of what was delivered.
+
+It owns the upstream connection. It never becomes another channel's stream, and an upstream that dies becomes an error.
+"""
+
+import asyncio
+import contextlib
+
+from app.base.clock import now_ms
+from app.catalog.records import Channel
+from app.proxy.records import Attempt, Delivered, Order, Status
+from app.proxy.relay.dialects.openai_answer import BrokenAnswer, StreamReader
+from app.proxy.relay.sse import EventSplitter, EventTooLarge
+from app.proxy.relay.upstream import Opened, UpstreamFault
+
+__all__ = ["LiveStream", "StreamCut", "read_whole"]
+
+_DONE = b"[DONE]"
+_ERROR_BODY_MOST = 64 * 1024
+
+
+class StreamCut(Exception):
+    """The upstream died, stalled or broke off after its first content. The text says how, for the receipt."""
+
+
+async def read_whole(opened: Opened) -> bytes:
+    """The body of an error, up to a sane size."""
+    body = b""
+    while len(body) < _ERROR_BODY_MOST and (chunk := await opened.read()) is not None:
+        body += chunk
+    return body
+
+
+class LiveStream:
+    """One answer, being streamed. `attempts` is the runner's list: complete when the first content has come."""
+
+    def __init__(self, order: Order, channel: Channel, opened: Opened, attempts: list[Attempt]) -> None:
+        self._order = order
+        self._channel = channel
+        self._opened = opened
+        self._attempts = attempts
+        self._splitter = EventSplitter()
+        self.reader = StreamReader(order.model, order.wants_usage, order.answers)
+        self._held: list[bytes] = []
+        self._done = False
+        self._broken: str | None = None
+        loop = asyncio.get_running_loop()
+        self._time = loop.time
+        self._total_at = loop.time() + channel.timeouts.total_ms / 1000
+        self._idle_s = channel.timeouts.idle_ms / 1000
+        self._leave_at: float | None = None
+        self._scope: asyncio.Timeout | None = None
+        self.bytes_after_leave = 0
+        self.ttft_ms: int | None = None
+
+    async def await_content(self) -> None:
+        """Holds events back until one is content: up to there, another channel can still be asked.
+
+        Raises UpstreamFault or BrokenAnswer; the caller bounds the wait.
+        """
+        while True:
+            chunk = await self._opened.read()
+            data, content = self._take(chunk)
+            if data:
+                self._held.append(data)
+            if content:
+                break
+            if self._broken is not None:
+                raise BrokenAnswer(self._broken)
+            if self._done or chunk is None:
+                if self.reader.usage is None or self.reader.usage.output_tokens == 0:
+                    raise BrokenAnswer("empty answer")
+                break  # the vendor was paid for saying nothing: that is an answer
+        self.ttft_ms = now_ms() - self._order.created_at_ms
+
+    async def next(self) -> bytes | None:
+        """The next events as the customer sees them, None when the answer is complete. Raises StreamCut."""
+        if self._held:
+            held, self._held = b"".join(self._held), []
+            return held
+        while not self._done:
+            if self._broken is not None:
+                raise StreamCut(self._broken)
+            try:
+                chunk = await self._read()
+                data, _ = self._take(chunk)
+            except UpstreamFault as fault:
+                raise StreamCut(fault.kind) from None
+            except EventTooLarge:
+                raise StreamCut("event too large") from None
+            if chunk is None and not self._done:
+                if not self.reader.finished:
+                    self._broken = "cut off"
+                self._done = self.reader.finished
+            if data:
+                return data
+        return None
+
+    def leave(self, seconds: float) -> None:
+        """The customer has gone: the rest is read for its usage, for so long at most."""
+        if self._leave_at is None:
+            self._leave_at = self._time() + seconds
+            when = None if self._scope is None else self._scope.when()
+            if self._scope is not None and when is not None and when > self._leave_at:
+                with contextlib.suppress(RuntimeError):  # it has just ended
+                    self._scope.reschedule(self._leave_at)
+
+    def delivered(self, status: Status, http_status: int = 200, error: str | None = None) -> Delivered:
+        """What this stream came to. `error` goes onto the attempt that served it."""
+        attempts = list(self._attempts)
+        if error is not None:
+            last = attempts[-1]
+            attempts[-1] = Attempt(
+                channel_id=last.channel_id,
+                http_status=last.http_status,
+                error=error,
+                duration_ms=last.duration_ms,
+            )
+        return Delivered(
+            status=status,
+            http_status=http_status,
+            channel=self._channel,
+            attempts=tuple(attempts),
+            usage=self.reader.usage,
+            finish_reason=self.reader.finish_reason,
+            output=self.reader.output,
+            ttft_ms=self.ttft_ms,
+        )
+
+    async def close(self) -> None:
+        await self._opened.close()
+
+    async def _read(self) -> bytes | None:
+        deadline = min(self._time() + self._idle_s, self._total_at)
+        if self._leave_at is not None:
+            deadline = min(deadline, self._leave_at)
+        try:
+            async with asyncio.timeout_at(deadline) as self._scope:
+                chunk = await self._opened.read()
+        except TimeoutError:
+            raise UpstreamFault("timeout") from None
+        if self._leave_at is not None and chunk is not None:
+            self.bytes_after_leave += len(chunk)
+        return chunk
+
+    def _take(self, chunk: bytes | None) -> tuple[bytes, bool]:
+        """Reads the events of a chunk (None: the stream's end): what to show, and whether content was among it."""
+        payloads = self._splitter.finish() if chunk is None else self._splitter.feed(chunk)
+        shown: list[bytes] = []
+        content = False
+        for payload in payloads:
+            if payload == _DONE:
+                self._done = True
+                break
+            if not payload.strip():
+                continue
+            try:
+                frame = self.reader.read(payload)
+            except BrokenAnswer as broken:
+                if chunk is None:
+                    break  # half an event, at the end
+                # What came before the fault in the same chunk goes out first.
+                self._broken = str(broken)
+                break
+            shown.append(frame.data)
+            content = content or frame.content
+        return b"".join(shown), content

@@ -1,0 +1,158 @@
+"""The transport to vendors, behind an interface of ours: `pyreqwest` for real ones (`sandbox.py` for the built-in one).
+Foreign exceptions stop here."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import timedelta
+from typing import Protocol
+
+import msgspec
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.exceptions import ConnectError, ConnectTimeoutError, PyreqwestError, RequestTimeoutError
+from pyreqwest.request import StreamRequest
+from pyreqwest.response import Response
+
+from app.catalog.records import Timeouts
+
+__all__ = ["Call", "Opened", "Plain", "Transport", "UpstreamFault", "VendorTransport"]
+
+_POOL_IDLE = timedelta(seconds=60)
+
+
+class UpstreamFault(Exception):
+    """No answer, or no more of it: `kind` is connect, connect_timeout, timeout or network."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request to a vendor."""
+
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    timeouts: Timeouts
+
+
+class Plain(msgspec.Struct, frozen=True):
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    retry_after: str | None = None
+
+
+class Opened(Protocol):
+    """An answer whose body is still coming. `close` may be called more than once."""
+
+    status: int
+    retry_after: str | None
+
+    async def read(self) -> bytes | None:
+        """The next bytes as they came, None at the end. Raises UpstreamFault."""
+
+    async def close(self) -> None: ...
+
+
+class Transport(Protocol):
+    async def fetch(self, call: Call) -> Plain:
+        """Raises UpstreamFault."""
+
+    async def open(self, call: Call) -> Opened:
+        """Raises UpstreamFault."""
+
+    async def close(self) -> None: ...
+
+
+class VendorTransport:
+    """One pool of connections for each connect timeout in use; hosts share it."""
+
+    def __init__(self) -> None:
+        self._clients: dict[int, Client] = {}
+
+    async def fetch(self, call: Call) -> Plain:
+        timeouts = call.timeouts
+        request = (
+            self._client(timeouts.connect_ms)
+            .post(call.url)
+            .headers(call.headers)
+            .body_bytes(call.body)
+            .timeout(timedelta(milliseconds=timeouts.total_ms))
+            .build()
+        )
+        try:
+            if timeouts.first_token_ms is None:
+                response = await request.send()
+            else:
+                async with asyncio.timeout(timeouts.first_token_ms / 1000):
+                    response = await request.send()
+            body = bytes(await response.bytes())
+        except (PyreqwestError, TimeoutError) as error:
+            raise _fault(error) from None
+        return Plain(response.status, body, response.get_header("retry-after"))
+
+    async def open(self, call: Call) -> Opened:
+        request = (
+            self._client(call.timeouts.connect_ms)
+            .post(call.url)
+            .headers(call.headers)
+            .body_bytes(call.body)
+            .timeout(timedelta(milliseconds=call.timeouts.total_ms))
+            # With its default it holds the first bytes back, and keeps the connection after a cancel.
+            .streamed_read_buffer_limit(0)
+            .build_streamed()
+        )
+        try:
+            response = await request.__aenter__()
+        except PyreqwestError as error:
+            raise _fault(error) from None
+        return _VendorAnswer(request, response)
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.close()
+
+    def _client(self, connect_ms: int) -> Client:
+        client = self._clients.get(connect_ms)
+        if client is None:
+            client = (
+                ClientBuilder()
+                .user_agent("tollgate")
+                .connect_timeout(timedelta(milliseconds=connect_ms))
+                .pool_idle_timeout(_POOL_IDLE)
+                .follow_redirects(False)  # a credential is for the vendor it was given to
+                .tcp_nodelay(True)
+                .build()
+            )
+            self._clients[connect_ms] = client
+        return client
+
+
+class _VendorAnswer:
+    def __init__(self, request: StreamRequest, response: Response) -> None:
+        self._request = request
+        self._reader = response.body_reader
+        self.status = response.status
+        self.retry_after = response.get_header("retry-after")
+
+    async def read(self) -> bytes | None:
+        try:
+            chunk = await self._reader.read_chunk()
+        except PyreqwestError as error:
+            raise _fault(error) from None
+        return None if chunk is None else bytes(chunk)
+
+    async def close(self) -> None:
+        with suppress(PyreqwestError):
+            await self._request.__aexit__(None, None, None)
+
+
+def _fault(error: Exception) -> UpstreamFault:
+    if isinstance(error, ConnectTimeoutError):
+        return UpstreamFault("connect_timeout")
+    if isinstance(error, (RequestTimeoutError, TimeoutError)):
+        return UpstreamFault("timeout")
+    return UpstreamFault("connect" if isinstance(error, ConnectError) else "network")

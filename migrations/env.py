@@ -1,0 +1,12 @@
+"""Alembic's environment: the schema of all rooms, over the connection that `app.schema` hands in."""
+
+from alembic import context
+
+import app.catalog.tables
+import app.ledger.tables  # noqa: F401 (its tables join the metadata)
+from app.base.database import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=True, compare_type=True)
+with context.begin_transaction():
+    context.run_migrations()
