@@ -1,6 +1,6 @@
-"""`tollgate serve`: one process that keeps the others. It starts the embedded Redis, brings the schema up to date, binds
-the port, and runs the workers and the bookkeeper; one that dies is started again. SIGTERM ends them in the order that
-loses nothing: the workers drain and settle, the bookkeeper posts what they left, Redis closes its file.
+"""`tollgate serve`: one process that keeps the others. It starts the embedded Redis, brings the schema up to date,
+binds the port, and runs the workers and the bookkeeper; one that dies is started again. SIGTERM ends them in the order
+that loses nothing: the workers drain and settle, the bookkeeper posts what they left, Redis closes its file.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from redis.exceptions import RedisError
@@ -111,12 +111,11 @@ class Child:
             )
             log.info("%s started, pid %d", self._name, self._process.pid)
             code = await self._process.wait()
-            if self._stopping:
-                return
             if loop.time() - started > _STEADY_S:
                 pause_s = _RESTART_FIRST_S
-            log.error("%s died (%s), started again in %.1f s", self._name, _cause(code), pause_s)
-            await asyncio.sleep(pause_s)
+            if not self._stopping:
+                log.error("%s died (%s), started again in %.1f s", self._name, _cause(code), pause_s)
+                await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, _RESTART_MOST_S)
 
 
@@ -167,7 +166,7 @@ async def _prepare(settings: Settings, welcome: Callable[[Welcome], None]) -> No
 
 
 @contextlib.contextmanager
-def _locked(data_dir: Path):  # type: ignore[no-untyped-def]
+def _locked(data_dir: Path) -> Generator[None, None, None]:
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "serve.lock").open("w") as lock:
         try:

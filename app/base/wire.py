@@ -12,6 +12,7 @@ import hashlib
 import logging
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -25,6 +26,9 @@ log = logging.getLogger("tollgate.redis")
 
 Argument = bytes | str | int
 Reply = Any  # what RESP2 carries: int, bytes, None, or a list of these
+
+# hiredis's own annotation knows tuples of one.
+_pack: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 _BACKOFF_FIRST_S = 0.01
 _BACKOFF_MOST_S = 0.5
@@ -152,7 +156,7 @@ class Wire:
         if self._link is None:
             await self._wait_up()
         assert self._link is not None
-        return await self._link.send(hiredis.pack_command(command))
+        return await self._link.send(_pack(command))
 
     async def run(self, script: Script, keys: tuple[bytes, ...], *arguments: Argument) -> Reply:
         """One call of a script: atomic, in the slot that all `keys` share."""
@@ -203,10 +207,10 @@ class Wire:
                 )
             if password := options.get("password"):
                 user = options.get("username")
-                await link.send(hiredis.pack_command(("AUTH", *([user] if user else []), password)))
+                await link.send(_pack(("AUTH", *([user] if user else []), password)))
             if database := options.get("db"):
-                await link.send(hiredis.pack_command(("SELECT", database)))
-            await link.send(hiredis.pack_command(("PING",)))  # -LOADING, -NOAUTH: not up yet
+                await link.send(_pack(("SELECT", database)))
+            await link.send(_pack(("PING",)))  # -LOADING, -NOAUTH: not up yet
         return link
 
 

@@ -6,7 +6,7 @@ Safe to run twice, to kill, and to start late: what is not acknowledged is read 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -15,7 +15,7 @@ from app.base.database import Database
 from app.base.errors import ServiceUnavailable
 from app.base.receipt import Draft, Receipt
 from app.base.wire import StoreError
-from app.ledger.posting import post
+from app.ledger.posting import StreamedReceipt, post
 from app.ledger.rebuild import apply_waiting_credits
 from app.ledger.redis_side import OverdueHold, QuotaSide
 from app.ledger.stream import Entry, ReceiptStreams
@@ -83,18 +83,18 @@ class Bookkeeper:
         for start in range(0, len(entries), _BATCH_MOST):
             some = entries[start : start + _BATCH_MOST]
             items = [entry.item for entry in some if entry.item is not None]
-            self.posted += await self._until_done(lambda items=items: post(self._database, items))
+            self.posted += await self._post_receipts(items)
             for entry in some:
                 if entry.item is None and entry.fields:
                     await self._streams.set_aside(entry)
             await self._streams.acknowledge(some)
         return len(entries)
 
-    async def _until_done(self, work: Callable[[], Awaitable[int]]) -> int:
+    async def _post_receipts(self, items: Sequence[StreamedReceipt]) -> int:
         """The database may be away for long: the streams hold the receipts meanwhile."""
         while True:
             try:
-                return await work()
+                return await post(self._database, items)
             except ServiceUnavailable as error:
                 log.warning("receipts wait in their streams: %s", error.message)
                 await asyncio.sleep(_AWAY_S)

@@ -1,6 +1,6 @@
 """What the ledger asks of Redis's side of the house; `main` fills these from `quota`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 __all__ = ["Look", "OverdueHold", "QuotaSide", "RecomputeAmount", "StreamEntry", "Wallet"]
@@ -28,7 +28,7 @@ class Look(Protocol):
     @property
     def entries(self) -> Sequence[StreamEntry]: ...
     @property
-    def wallets(self) -> "dict[str, Wallet | None]": ...
+    def wallets(self) -> "Mapping[str, Wallet | None]": ...
 
 
 class OverdueHold(Protocol):

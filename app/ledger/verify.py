@@ -3,9 +3,10 @@ moment, shard by shard, through the receipts that are between them."""
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import Row, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.database import Database
@@ -123,7 +124,7 @@ async def _check_receipts(db: AsyncConnection, recompute: RecomputeAmount, probl
     return count
 
 
-async def _receipts_after(db: AsyncConnection, last: str) -> "Sequence[Row[tuple[object, ...]]]":
+async def _receipts_after(db: AsyncConnection, last: str) -> Sequence[Any]:
     columns = receipts.c
     query = (
         select(

@@ -37,7 +37,7 @@ def make_door(journey: Journey, max_body_bytes: int) -> list[ASGIRouteHandler]:
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             reply = HttpReply(receive, send)
             try:
-                if scope["method"] != method:
+                if scope.get("method") != method:
                     raise _wrong_method(method)
                 body = await _read_body(scope, receive, max_body_bytes) if method == "POST" else b""
                 await handle(_visit(scope, reply.request_id, body), reply, scope)

@@ -153,15 +153,15 @@ class Journey:
             raise await self._end_without_answer(trip, error) from None
         try:
             await reply.start([*_EVENT_STREAM, *_limit_headers(trip)])
-            delivered, error = await _pump(stream, reply)
+            delivered, fault = await _pump(stream, reply)
         except BaseException:  # drained away, or a fault of ours: what came is on the books all the same
             await self._clerk.settle(trip, stream.delivered("cancelled", error="interrupted"))
             raise
         finally:
             await stream.close()
         bill = await self._clerk.settle(trip, delivered)
-        if error is not None:
-            await reply.finish(reply.error_event(error))
+        if fault is not None:
+            await reply.finish(reply.error_event(fault))
             return
         tail = _DONE
         if trip.order.wants_usage and not stream.reader.usage_shown:

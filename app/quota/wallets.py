@@ -53,8 +53,8 @@ class Wallets:
 
     async def read(self, account_id: str) -> Wallet | None:
         """None where Redis does not have it (yet)."""
-        balance, held, number = await self._wire.call(b"HMGET", self.slots(account_id).wallet, b"b", b"h", b"s")
-        return None if balance is None else Wallet(int(balance), int(held), int(number))
+        figures = await self._wire.call(b"HMGET", self.slots(account_id).wallet, b"b", b"h", b"s", b"f")
+        return None if figures[0] is None else Wallet(*map(int, figures))
 
     async def apply_credit(self, account_id: str, number: int, amount_nano: int) -> str:
         """One of ok, done, gap, cold; see credit.lua."""

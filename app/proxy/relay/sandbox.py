@@ -63,10 +63,9 @@ class SandboxTransport:
 
 
 class _SandboxAnswer:
-    status = 200
-    retry_after = None
-
     def __init__(self, events: list[bytes]) -> None:
+        self.status = 200
+        self.retry_after: str | None = None
         self._events = iter(events)
 
     async def read(self) -> bytes | None:
