@@ -1,7 +1,6 @@
 """The command line: `tollgate serve`, and what an operator does beside it. `--json` everywhere that prints a result."""
 
 import json
-import logging
 import sys
 from collections.abc import Coroutine
 from typing import Annotated, Any
@@ -13,10 +12,11 @@ from rich.table import Table
 
 from app.base.database import Database
 from app.base.errors import TollgateError
+from app.books import open_books
 from app.first_start import Welcome, set_up
-from app.processes import run_bookkeeper, run_worker
+from app.processes import run_bookkeeper
 from app.schema import migrate as migrate_schema
-from app.settings import Settings, SettingsError, load_settings
+from app.settings import Settings, SettingsError, load_settings, start_logging
 from app.supervisor import AlreadyRunning
 from app.supervisor import serve as supervise
 
@@ -31,12 +31,6 @@ def serve() -> None:
     """Migrate, then serve in the foreground: workers, bookkeeper and, unless TOLLGATE_REDIS_URL is set, Redis."""
     settings = _settings()
     _run(supervise(settings, lambda welcome: _greet(settings, welcome)))
-
-
-@cli.command(hidden=True)
-def worker(door_fd: int) -> None:
-    """One worker, on a listening socket that the supervisor hands over."""
-    _run(run_worker(_settings(), door_fd))
 
 
 @cli.command()
@@ -69,7 +63,6 @@ def migrate(as_json: AsJson = False) -> None:
 @cli.command()
 def verify(as_json: AsJson = False) -> None:
     """Check every invariant of the books: exit 1 where one does not hold."""
-    from app.main import open_books  # noqa: PLC0415 (the workers' start need not wait for it)
 
     async def work() -> Any:
         books = await open_books(_settings())
@@ -127,13 +120,7 @@ def _settings() -> Settings:
     except SettingsError as error:
         print(error, file=sys.stderr)
         raise typer.Exit(2) from None
-    logging.basicConfig(
-        level=settings.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s",
-        stream=sys.stderr,
-    )
-    for noisy in ("alembic", "httpx", "uvicorn.error"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))
+    start_logging(settings)
     return settings
 
 

@@ -1,17 +1,22 @@
-"""What the supervisor starts: a worker, and the bookkeeper. Each ends itself when its supervisor is gone."""
+"""What the supervisor starts: `python -m app.processes worker FD | bookkeeper`. Each ends itself when its supervisor is
+gone, and each loads only the rooms that it works in.
+"""
 
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Generator
 
-import uvicorn
+import uvloop
 
-from app.main import create_app, make_bookkeeper, open_books
-from app.settings import Settings
+from app.base.errors import TollgateError
+from app.books import make_bookkeeper, open_books
+from app.settings import Settings, load_settings, start_logging
 
 __all__ = ["run_bookkeeper", "run_worker"]
 
@@ -19,16 +24,19 @@ _PARENT_EVERY_S = 1.0
 _KEEP_ALIVE_S = 75
 
 
-class _Server(uvicorn.Server):
-    """uvicorn raises the signal again once it has shut down; here the end of a drain is an exit with 0."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
 async def run_worker(settings: Settings, door_fd: int) -> None:
     """Serves the listening socket `door_fd` until SIGTERM, then drains."""
+    import uvicorn  # noqa: PLC0415 (the bookkeeper does without these)
+
+    from app.main import create_app  # noqa: PLC0415
+
+    class Server(uvicorn.Server):
+        """uvicorn raises the signal again once it has shut down; here the end of a drain is an exit with 0."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Generator[None, None, None]:
+            yield
+
     books = await open_books(settings)
     config = uvicorn.Config(
         create_app(books),
@@ -41,7 +49,7 @@ async def run_worker(settings: Settings, door_fd: int) -> None:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    server = _Server(config)
+    server = Server(config)
     _on_stop(lambda: setattr(server, "should_exit", True))
     # What was made so far lives as long as the process: the collector need not look at it again.
     gc.collect()
@@ -74,3 +82,24 @@ def _on_stop(stop: Callable[[], None]) -> None:
             loop.call_later(_PARENT_EVERY_S, watch_parent)
 
     watch_parent()
+
+
+def main(words: list[str]) -> int:
+    settings = load_settings()
+    start_logging(settings)
+    try:
+        match words:
+            case ["worker", door_fd]:
+                uvloop.run(run_worker(settings, int(door_fd)))
+            case ["bookkeeper"]:
+                uvloop.run(run_bookkeeper(settings))
+            case _:
+                return 2
+    except (TollgateError, LookupError) as error:
+        logging.getLogger("tollgate").error("%s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,13 +1,15 @@
 """Environment -> one frozen Struct. Nothing else in the house reads `os.environ`."""
 
+import logging
 import os
 import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-__all__ = ["Settings", "SettingsError", "load_settings"]
+__all__ = ["Settings", "SettingsError", "load_settings", "start_logging"]
 
 
 class SettingsError(Exception):
@@ -110,3 +112,14 @@ def _kept_secret(data_dir: Path) -> str:
         finally:
             draft.unlink()
     return kept.read_text().strip()
+
+
+def start_logging(settings: Settings) -> None:
+    """One line an event, to standard error."""
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("alembic", "httpx", "uvicorn.error"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

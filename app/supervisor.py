@@ -191,7 +191,7 @@ def _bound(host: str, port: int) -> socket.socket:
 
 
 def _ours(*words: str) -> list[str]:
-    return [sys.executable, "-m", "app.cli", *words]
+    return [sys.executable, "-m", "app.processes", *words]
 
 
 def _cause(code: int) -> str:

