@@ -27,10 +27,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @cli.command()
-def serve() -> None:
+def serve(
+    without_bookkeeper: Annotated[bool, typer.Option(help="It runs elsewhere, as `tollgate bookkeeper`.")] = False,
+) -> None:
     """Migrate, then serve in the foreground: workers, bookkeeper and, unless TOLLGATE_REDIS_URL is set, Redis."""
     settings = _settings()
-    _run(supervise(settings, lambda welcome: _greet(settings, welcome)))
+    _run(supervise(settings, lambda welcome: _greet(settings, welcome), with_bookkeeper=not without_bookkeeper))
 
 
 @cli.command()

@@ -37,7 +37,7 @@ class AlreadyRunning(Exception):
     """Another `tollgate serve` has this data dir, or the port."""
 
 
-async def serve(settings: Settings, welcome: Callable[[Welcome], None]) -> None:
+async def serve(settings: Settings, welcome: Callable[[Welcome], None], *, with_bookkeeper: bool = True) -> None:
     """Runs until SIGTERM or SIGINT. Raises AlreadyRunning, and ServiceUnavailable where the database is away."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -48,26 +48,27 @@ async def serve(settings: Settings, welcome: Callable[[Welcome], None]) -> None:
         try:
             await _prepare(settings, welcome)
             with _bound(settings.host, settings.port) as door:
-                await _run_house(settings, door, stopping)
+                await _run_house(settings, door, stopping, with_bookkeeper)
         finally:
             if redis is not None:
                 await redis.stop(_REDIS_START_S)
     log.info("stopped")
 
 
-async def _run_house(settings: Settings, door: socket.socket, stopping: asyncio.Event) -> None:
-    bookkeeper = Child("bookkeeper", _ours("bookkeeper"))
+async def _run_house(settings: Settings, door: socket.socket, stopping: asyncio.Event, with_bookkeeper: bool) -> None:
+    bookkeepers = [Child("bookkeeper", _ours("bookkeeper"))] if with_bookkeeper else []
     workers = [
         Child(f"worker {number + 1}", _ours("worker", str(door.fileno())), keep_fds=(door.fileno(),))
         for number in range(settings.worker_count)
     ]
-    for child in (bookkeeper, *workers):
+    for child in (*bookkeepers, *workers):
         child.keep()
     log.info("serving on http://%s:%d with %d workers", settings.host, settings.port, len(workers))
     await stopping.wait()
     log.info("stopping: running streams have %d s", settings.drain_seconds)
     await asyncio.gather(*(worker.stop(settings.drain_seconds + 10) for worker in workers))
-    await bookkeeper.stop(_POSTING_S)
+    for bookkeeper in bookkeepers:
+        await bookkeeper.stop(_POSTING_S)
 
 
 class Child:
