@@ -25,6 +25,7 @@ from app.console.accounts import AccountsController, KeysController
 from app.console.books import BooksController
 from app.console.offers import ChannelsController, ModelsController
 from app.console.office import Office, operator_guard
+from app.console.page import console_page
 from app.console.problems import show_problem
 from app.proxy.access import Keyring
 from app.proxy.admission import AdmissionDesk
@@ -129,7 +130,12 @@ def create_app(books: Books) -> Litestar:
         dependencies={"office": Provide(lambda: office, sync_to_thread=False)},
     )
     return Litestar(
-        route_handlers=[*make_door(worker.journey, books.settings.max_body_bytes), admin, *_health(worker)],
+        route_handlers=[
+            *make_door(worker.journey, books.settings.max_body_bytes),
+            admin,
+            console_page,
+            *_health(worker),
+        ],
         state=State({"office": office}),
         exception_handlers={Exception: show_problem},
         lifespan=[worker.working],
