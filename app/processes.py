@@ -42,6 +42,7 @@ async def run_worker(settings: Settings, door_fd: int) -> None:
         create_app(books),
         http="httptools",
         ws="none",
+        proxy_headers=False,  # who may say whose address it is has to be told first
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -153,10 +153,10 @@ class Wire:
 
     async def call(self, *command: Argument) -> Reply:
         """One command. Raises StoreError, OutcomeUnknown or ServiceUnavailable."""
-        if self._link is None:
-            await self._wait_up()
-        assert self._link is not None
-        return await self._link.send(_pack(command))
+        link = self._link
+        if link is None:
+            link = await self._wait_up()
+        return await link.send(_pack(command))
 
     async def run(self, script: Script, keys: tuple[bytes, ...], *arguments: Argument) -> Reply:
         """One call of a script: atomic, in the slot that all `keys` share."""
@@ -167,12 +167,14 @@ class Wire:
                 raise
         return await self.call(b"EVAL", script.source, len(keys), *keys, *arguments)
 
-    async def _wait_up(self) -> None:
+    async def _wait_up(self) -> _Link:
         try:
             async with asyncio.timeout(self._deadline_s):
-                await self._up.wait()
+                while self._link is None:
+                    await self._up.wait()
         except TimeoutError:
             raise ServiceUnavailable from None
+        return self._link
 
     async def _keep_connected(self) -> None:
         pause_s = _BACKOFF_FIRST_S

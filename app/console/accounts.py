@@ -87,8 +87,8 @@ class AccountsController(Controller):
         header_key: Annotated[str | None, Parameter(header="Idempotency-Key", required=False)] = None,
     ) -> dict[str, Any]:
         amount = parse_usd(data.amount, "amount")
-        if amount == 0:
-            raise InvalidField("amount", "must not be zero")
+        if amount <= 0:
+            raise InvalidField("amount", "must be more than zero")
         async with office.database.write() as db:
             credit = await add_credit(db, account_id, amount, data.memo, data.idempotency_key or header_key)
         # It is in the journal now. Where Redis is away, the bookkeeper applies it later.

@@ -50,7 +50,7 @@ async def read_wallet(db: AsyncConnection, account_id: str) -> Any:
 async def add_credit(
     db: AsyncConnection, account_id: str, amount_nano: int, memo: str, idempotency_key: str | None
 ) -> Credit:
-    """Writes a credit (or, negative, a debit) once for each idempotency key.
+    """Writes a credit, once for each idempotency key.
 
     Raises NotFound, InvalidField where the wallet would pass 2^53 nano-USD, Conflict where the key was used for another
     amount.
@@ -72,7 +72,7 @@ async def add_credit(
                 raise Conflict("This idempotency key was used for another amount.")
             return earlier
     balance = (await read_wallet(db, account_id)).balance_nano + amount_nano
-    if abs(balance) > WALLET_MAX_NANO:
+    if balance > WALLET_MAX_NANO:
         raise InvalidField("amount", "would take the wallet past 9007199.254740991 USD")
     entry_id = new_id("ent")
     await add_entry(
