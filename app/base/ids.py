@@ -9,23 +9,44 @@ import secrets
 import time
 import zlib
 
-__all__ = ["KEY_PREFIX", "digest", "hint", "is_wellformed_key", "new_id", "new_key", "new_request_id", "shard_of"]
+__all__ = [
+    "KEY_PREFIX",
+    "digest",
+    "hint",
+    "is_wellformed_key",
+    "made_at_ms",
+    "new_id",
+    "new_key",
+    "new_request_id",
+    "shard_of",
+]
 
 KEY_PREFIX = "sk-"
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_LETTERS = 43  # 62^43 > 2^256
 _CHECK_LETTERS = 6  # 62^6 > 2^32
+_TIME_DIGITS = 12
+_RANDOM_DIGITS = 16
 _KEY_LENGTH = len(KEY_PREFIX) + _SECRET_LETTERS + _CHECK_LETTERS
 
 
 def new_id(prefix: str) -> str:
     """`prefix_` + 48 bits of milliseconds + 64 random bits, in hex."""
-    return f"{prefix}_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+    return f"{prefix}_{time.time_ns() // 1_000_000:0{_TIME_DIGITS}x}{secrets.token_hex(_RANDOM_DIGITS // 2)}"
 
 
 def new_request_id() -> str:
     """The id of a request, of its receipt, and the value of `x-request-id`."""
     return new_id("req")
+
+
+def made_at_ms(made: str) -> int | None:
+    """When an id was made, in milliseconds since 1970; None where it is not one of ours."""
+    _, _, digits = made.partition("_")
+    try:
+        return int(digits[:_TIME_DIGITS], 16) if len(digits) == _TIME_DIGITS + _RANDOM_DIGITS else None
+    except ValueError:
+        return None
 
 
 def new_key() -> str:
