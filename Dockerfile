@@ -7,9 +7,9 @@ COPY pyproject.toml README.md ./
 COPY app ./app
 COPY migrations ./migrations
 RUN pip install --no-cache-dir --no-deps . \
-    && useradd --system --no-create-home tollgate \
+    && useradd --system --uid 10001 --no-create-home tollgate \
     && install -d -o tollgate /data
-USER tollgate
+USER 10001
 VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM

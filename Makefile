@@ -18,6 +18,8 @@ check: $(READY)  ## style, types, walls between rooms
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/yamllint --strict -d '{extends: relaxed, rules: {line-length: {max: 120}}}' docker-compose.yml
 
 bench: $(READY)  ## requests/s, added latency, CPU, memory, and the books against the upstream's count
 	$(BIN)/python -m benchmarks
