@@ -152,13 +152,18 @@ class Journey:
         except BaseException as error:
             raise await self._end_without_answer(trip, error) from None
         try:
+            await self._deliver(trip, stream, reply)
+        finally:
+            await stream.close()
+
+    async def _deliver(self, trip: Trip, stream: LiveStream, reply: Reply) -> None:
+        """A stream that has begun, to its end: settled before its last event leaves."""
+        try:
             await reply.start([*_EVENT_STREAM, *_limit_headers(trip)])
             delivered, fault = await _pump(stream, reply)
         except BaseException:  # drained away, or a fault of ours: what came is on the books all the same
             await self._clerk.settle(trip, stream.delivered("cancelled", error="interrupted"))
             raise
-        finally:
-            await stream.close()
         bill = await self._clerk.settle(trip, delivered)
         if fault is not None:
             await reply.finish(reply.error_event(fault))

@@ -17,6 +17,7 @@ __all__ = ["LiveStream", "StreamCut", "read_whole"]
 
 _DONE = b"[DONE]"
 _ERROR_BODY_MOST = 64 * 1024
+_LAST_READ_S = 0.2
 
 
 class StreamCut(Exception):
@@ -85,6 +86,8 @@ class LiveStream:
                 chunk = await self._read()
                 data, _ = self._take(chunk)
             except UpstreamFault as fault:
+                if self.reader.finished:  # only the vendor's usage or its [DONE] is missing
+                    return None
                 raise StreamCut(fault.kind) from None
             except EventTooLarge:
                 raise StreamCut("event too large") from None
@@ -128,6 +131,13 @@ class LiveStream:
         )
 
     async def close(self) -> None:
+        """Ends the upstream call. Of an answer that is complete only the end of the body is left to read, and read it
+        must be: else its connection can't be used again."""
+        if self._done:
+            with contextlib.suppress(UpstreamFault, TimeoutError):
+                async with asyncio.timeout(_LAST_READ_S):
+                    while await self._opened.read() is not None:
+                        pass
         await self._opened.close()
 
     async def _read(self) -> bytes | None:
