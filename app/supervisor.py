@@ -66,6 +66,7 @@ async def _run_house(settings: Settings, door: socket.socket, stopping: asyncio.
     log.info("serving on http://%s:%d with %d workers", settings.host, settings.port, len(workers))
     await stopping.wait()
     log.info("stopping: running streams have %d s", settings.drain_seconds)
+    door.close()  # with the workers' own, so that nobody waits at a door that nobody opens
     await asyncio.gather(*(worker.stop(settings.drain_seconds + 10) for worker in workers))
     for bookkeeper in bookkeepers:
         await bookkeeper.stop(_POSTING_S)

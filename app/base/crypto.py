@@ -29,7 +29,7 @@ class Sealer:
         """Raises UnsealError."""
         try:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: too short to hold a nonce
             raise UnsealError("credentials were sealed with another TOLLGATE_SECRET_KEY") from error
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import MetaData, event, text
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.base.errors import ServiceUnavailable
@@ -25,6 +25,8 @@ metadata = MetaData(
 )
 
 _SQLITE_BUSY_MS = 10_000
+# PostgreSQL's codes: serialization failure, deadlock, and a server that shuts down or starts up.
+_TRY_AGAIN = frozenset({"40001", "40P01", "57P01", "57P02", "57P03"})
 
 
 class Database:
@@ -77,6 +79,10 @@ async def _translated() -> AsyncIterator[None]:
         yield
     except (OperationalError, InterfaceError, OSError) as error:
         raise ServiceUnavailable("The database can't be reached.") from error
+    except DBAPIError as error:
+        if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _TRY_AGAIN:
+            raise ServiceUnavailable("The database could not finish; it may be tried again.") from error
+        raise
 
 
 def _tune_sqlite(engine: AsyncEngine) -> None:

@@ -207,12 +207,16 @@ class Wire:
                 _, link = await loop.create_connection(
                     factory, options.get("host", "localhost"), options.get("port", 6379), ssl=_tls(options)
                 )
-            if password := options.get("password"):
-                user = options.get("username")
-                await link.send(_pack(("AUTH", *([user] if user else []), password)))
-            if database := options.get("db"):
-                await link.send(_pack(("SELECT", database)))
-            await link.send(_pack(("PING",)))  # -LOADING, -NOAUTH: not up yet
+            try:
+                if password := options.get("password"):
+                    user = options.get("username")
+                    await link.send(_pack(("AUTH", *([user] if user else []), password)))
+                if database := options.get("db"):
+                    await link.send(_pack(("SELECT", database)))
+                await link.send(_pack(("PING",)))  # -LOADING, -NOAUTH: not up yet
+            except BaseException:
+                link.close()
+                raise
         return link
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from app.base.errors import InvalidField
-from app.base.money import format_usd, parse_usd, round_charge
+from app.base.money import NANO_PER_USD, format_usd, parse_usd, round_charge
 
 __all__ = ["FREE", "Prices", "Tokens", "amount_nano", "parse_prices", "show_prices", "worst_case_nano"]
 
@@ -34,6 +34,9 @@ class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_write: int | None = None
     request: int = 0
 
+
+# With at most a billion tokens of each class, no charge comes near what a wallet can hold exactly.
+_PRICE_MOST_NANO = 2_000 * NANO_PER_USD
 
 FREE = Prices(input=0, output=0)
 
@@ -69,8 +72,8 @@ def parse_prices(sent: object, field: str) -> Prices:
         if text is None:
             continue
         values[name] = parse_usd(text, f"{field}.{name}")
-        if values[name] < 0:
-            raise InvalidField(f"{field}.{name}", "must not be negative")
+        if not 0 <= values[name] <= _PRICE_MOST_NANO:
+            raise InvalidField(f"{field}.{name}", f"must be from 0 to {format_usd(_PRICE_MOST_NANO)}")
     for name in ("input", "output"):
         if name not in values:
             raise InvalidField(f"{field}.{name}", "is required")

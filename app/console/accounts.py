@@ -14,7 +14,7 @@ from app.base.errors import InvalidField, NotFound, ServiceUnavailable
 from app.base.money import format_usd, parse_usd
 from app.catalog import customers
 from app.catalog.records import Account, Key
-from app.console.office import Office, Page, page_limit, paged
+from app.console.office import Office, Page, page_cursor, page_limit, paged
 from app.ledger.journal import add_credit, open_wallet, read_wallet
 
 __all__ = ["AccountsController", "KeysController"]
@@ -69,7 +69,7 @@ class AccountsController(Controller):
     async def list_all(self, office: Office, cursor: str = "", limit: int | None = None) -> Page:
         most = page_limit(limit)
         async with office.database.read() as db:
-            found = await customers.list_accounts(db, cursor, most + 1)
+            found = await customers.list_accounts(db, page_cursor(cursor) or "", most + 1)
         page = paged(found, most, lambda account: account.id)
         page.items = [await _show_account(office, account) for account in page.items]
         return page
@@ -124,7 +124,7 @@ class AccountsController(Controller):
         most = page_limit(limit)
         await _account(office, account_id)
         async with office.database.read() as db:
-            found = await customers.list_keys(db, account_id, cursor, most + 1)
+            found = await customers.list_keys(db, account_id, page_cursor(cursor) or "", most + 1)
         page = paged(found, most, lambda key: key.id)
         page.items = [_show_key(key) for key in page.items]
         return page

@@ -8,7 +8,7 @@ from litestar.params import Parameter
 from app.base.clock import parse_iso
 from app.base.errors import InvalidField
 from app.base.money import format_usd
-from app.console.office import Office, Page, page_limit, paged
+from app.console.office import Office, Page, page_cursor, page_limit, paged
 from app.ledger.reports import ReceiptFilter, list_receipts
 
 __all__ = ["BooksController"]
@@ -48,7 +48,7 @@ class BooksController(Controller):
         )
         most = page_limit(limit)
         async with office.database.read() as db:
-            found = await list_receipts(db, wanted, cursor, most + 1)
+            found = await list_receipts(db, wanted, page_cursor(cursor), most + 1)
         return paged(found, most, lambda receipt: receipt["request_id"])
 
     @get("/ledger/verify")

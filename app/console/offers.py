@@ -12,7 +12,7 @@ from app.base.errors import InvalidField, NotFound
 from app.catalog import offers
 from app.catalog.pricing import parse_prices, show_prices
 from app.catalog.records import Channel, Model, Timeouts
-from app.console.office import Office, Page, page_limit, paged
+from app.console.office import Office, Page, page_cursor, page_limit, paged
 
 __all__ = ["ChannelsController", "ModelsController"]
 
@@ -85,7 +85,7 @@ class ChannelsController(Controller):
     async def list_all(self, office: Office, cursor: str = "", limit: int | None = None) -> Page:
         most = page_limit(limit)
         async with office.database.read() as db:
-            found = await offers.list_channels(db, office.sealer, cursor, most + 1)
+            found = await offers.list_channels(db, office.sealer, page_cursor(cursor) or "", most + 1)
         page = paged(found, most, lambda channel: channel.id)
         page.items = [_show_channel(channel) for channel in page.items]
         return page

@@ -11,11 +11,11 @@ from litestar.handlers import BaseRouteHandler
 from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.errors import InvalidField, InvalidKey
-from app.base.ids import digest
+from app.base.ids import digest, made_at_ms
 from app.catalog.records import Channel
 from app.quota.wallets import Wallets
 
-__all__ = ["PAGE_MOST", "Office", "Page", "operator_guard", "page_limit", "paged"]
+__all__ = ["PAGE_MOST", "Office", "Page", "operator_guard", "page_cursor", "page_limit", "paged"]
 
 PAGE_DEFAULT = 50
 PAGE_MOST = 1000
@@ -61,6 +61,13 @@ def page_limit(limit: int | None) -> int:
     if not 1 <= limit <= PAGE_MOST:
         raise InvalidField("limit", f"must be from 1 to {PAGE_MOST}")
     return limit
+
+
+def page_cursor(cursor: str | None) -> str | None:
+    """Raises InvalidField where it is not a cursor that a page gave."""
+    if cursor and made_at_ms(cursor) is None:
+        raise InvalidField("cursor", "is not the `next` of a page")
+    return cursor
 
 
 def paged(items: list[Any], limit: int, cursor: Callable[[Any], str]) -> Page:

@@ -15,7 +15,7 @@ from app.base.database import Database
 from app.base.errors import ServiceUnavailable
 from app.base.receipt import Draft, Receipt
 from app.base.wire import StoreError
-from app.ledger.posting import StreamedReceipt, post
+from app.ledger.posting import StreamedReceipt, Unpostable, post
 from app.ledger.rebuild import apply_waiting_credits
 from app.ledger.redis_side import OverdueHold, QuotaSide
 from app.ledger.stream import Entry, ReceiptStreams
@@ -81,14 +81,29 @@ class Bookkeeper:
 
     async def _post(self, entries: Sequence[Entry]) -> int:
         for start in range(0, len(entries), _BATCH_MOST):
-            some = entries[start : start + _BATCH_MOST]
-            items = [entry.item for entry in some if entry.item is not None]
-            self.posted += await self._post_receipts(items)
-            for entry in some:
-                if entry.item is None and entry.fields:
-                    await self._streams.set_aside(entry)
-            await self._streams.acknowledge(some)
+            await self._post_batch(entries[start : start + _BATCH_MOST])
         return len(entries)
+
+    async def _post_batch(self, batch: Sequence[Entry]) -> None:
+        readable = [entry for entry in batch if entry.item is not None]
+        for entry in batch:
+            if entry.item is None and entry.fields:
+                await self._streams.set_aside(entry)
+        await self._post_or_split(readable)
+        await self._streams.acknowledge(batch)
+
+    async def _post_or_split(self, batch: Sequence[Entry]) -> None:
+        """One receipt that the database refuses holds nobody up: halves are posted until it stands alone."""
+        try:
+            self.posted += await self._post_receipts([entry.item for entry in batch if entry.item is not None])
+        except Unpostable as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._post_or_split(batch[:middle])
+                await self._post_or_split(batch[middle:])
+            else:
+                log.error("stream entry %s can't be posted: %s", batch[0].id.decode(), error.__cause__)
+                await self._streams.set_aside(batch[0])
 
     async def _post_receipts(self, items: Sequence[StreamedReceipt]) -> int:
         """The database may be away for long: the streams hold the receipts meanwhile."""

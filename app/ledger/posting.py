@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
@@ -21,9 +21,13 @@ from app.base.receipt import Receipt
 from app.ledger.journal import move_balances
 from app.ledger.tables import entries, postings, receipts
 
-__all__ = ["StreamedReceipt", "post", "posted_among"]
+__all__ = ["StreamedReceipt", "Unpostable", "post", "posted_among"]
 
 _IN_MOST = 500  # SQLite takes some thousand parameters a statement
+
+
+class Unpostable(Exception):
+    """The database refuses a value of a receipt, such as a number beyond 64 bits."""
 
 
 class StreamedReceipt(msgspec.Struct, frozen=True):
@@ -34,8 +38,19 @@ class StreamedReceipt(msgspec.Struct, frozen=True):
 
 
 async def post(database: Database, batch: Sequence[StreamedReceipt]) -> int:
-    """Posts those of the batch that are not posted yet; how many. Raises ServiceUnavailable, with nothing posted."""
-    fresh = {item.receipt.request_id: item for item in batch}
+    """Posts those of the batch that are not posted yet; how many.
+
+    Raises ServiceUnavailable, or Unpostable where the database refuses one of them; with nothing posted.
+    """
+    # In one order, whoever posts: two bookkeepers with overlapping batches wait for each other, and never in a circle.
+    fresh = {item.receipt.request_id: item for item in sorted(batch, key=lambda item: item.receipt.request_id)}
+    try:
+        return await _post_fresh(database, fresh)
+    except (DBAPIError, OverflowError, UnicodeError) as error:
+        raise Unpostable from error
+
+
+async def _post_fresh(database: Database, fresh: dict[str, StreamedReceipt]) -> int:
     try:
         async with database.write() as db:
             await _insert(db, list(fresh.values()))

@@ -40,18 +40,21 @@ async def rebuild_wallet(database: Database, quota: QuotaSide, account_id: str) 
 
 async def apply_credits(database: Database, quota: QuotaSide, account_id: str) -> None:
     """Brings the credits of an account that Redis may lack to its wallet, in order, each once."""
-    async with database.read() as db:
-        wallet = await read_wallet(db, account_id)
-        if wallet is None:
-            return
-        waiting = await credits_after(db, account_id, wallet.applied_number)
-    for credit in waiting:
-        if await quota.apply_credit(account_id, credit.number, credit.amount_nano) == "cold":
+    for _ in range(_TRIES):
+        live = await quota.read(account_id)
+        if live is None:
             await rebuild_wallet(database, quota, account_id)  # from a journal that has them all
+            continue
+        async with database.read() as db:
+            waiting = await credits_after(db, account_id, live.credit_number)
+        answers = [await quota.apply_credit(account_id, each.number, each.amount_nano) for each in waiting]
+        if "cold" not in answers and "gap" not in answers:
             break
-    if waiting:
-        async with database.write() as db:
-            await mark_applied(db, account_id, waiting[-1].number)
+    else:
+        raise ServiceUnavailable
+    number = waiting[-1].number if waiting else live.credit_number
+    async with database.write() as db:
+        await mark_applied(db, account_id, number)
 
 
 async def apply_waiting_credits(database: Database, quota: QuotaSide) -> None:

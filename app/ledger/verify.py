@@ -15,7 +15,7 @@ from app.ledger.journal import credits_after
 from app.ledger.posting import posted_among
 from app.ledger.redis_side import QuotaSide, RecomputeAmount
 from app.ledger.stream import read_entry
-from app.ledger.tables import postings, receipts, wallets
+from app.ledger.tables import entries, postings, receipts, wallets
 
 __all__ = ["Verdict", "verify"]
 
@@ -91,17 +91,26 @@ async def _check_charges(db: AsyncConnection, problems: list[str]) -> None:
         .group_by(receipts.c.entry_id, receipts.c.account_id)
         .subquery()
     )
+    due = func.coalesce(charged.c.charged, 0)
     taken = func.coalesce(-postings.c.amount_nano, 0)
     rows = await db.execute(
-        select(charged.c.entry_id, charged.c.charged, taken.label("taken"))
+        select(entries.c.id, due.label("due"), taken.label("taken"))
+        .outerjoin(charged, (charged.c.entry_id == entries.c.id) & (charged.c.account_id == entries.c.account_id))
         .outerjoin(
             postings,
-            (postings.c.entry_id == charged.c.entry_id)
-            & (postings.c.ledger_account == "wallet:" + charged.c.account_id),
+            (postings.c.entry_id == entries.c.id) & (postings.c.ledger_account == "wallet:" + entries.c.account_id),
         )
-        .where(charged.c.charged != taken)
+        .where(entries.c.kind == "usage", due != taken)
     )
-    problems.extend(f"entry {row.entry_id} took {row.taken} nano for receipts of {row.charged}" for row in rows)
+    problems.extend(f"entry {row.id} took {row.taken} nano for receipts of {row.due}" for row in rows)
+    strays = await db.scalar(
+        select(func.count())
+        .select_from(receipts)
+        .join(entries, entries.c.id == receipts.c.entry_id)
+        .where(entries.c.account_id != receipts.c.account_id)
+    )
+    if strays:
+        problems.append(f"{strays} receipts name an entry of another account")
 
 
 async def _check_receipts(db: AsyncConnection, recompute: RecomputeAmount, problems: list[str]) -> int:
@@ -184,6 +193,9 @@ async def _compare_shard(
             seen += 1
             unapplied = sum(c.amount_nano for c in await credits_after(db, account_id, wallet.credit_number))
             moving = moving or wallet.credit_number > row.credit_number
+            if wallet.credit_number < row.applied_number:
+                found.append(f"wallet {account_id} has lost credits of {unapplied} nano that it had")
+                drift += abs(unapplied)
             expected = row.balance_nano - unapplied - waiting[account_id]
             if wallet.balance_nano != expected:
                 drift += abs(wallet.balance_nano - expected)

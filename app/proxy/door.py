@@ -8,12 +8,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import Receive, Scope, Send
 
-from app.base.errors import InternalError, InvalidField, NotFound, TollgateError, TooLarge
+from app.base.errors import InternalError, InvalidField, TollgateError, TooLarge
 from app.base.ids import new_request_id
 from app.proxy.journey import Headers, Journey, Visit
 from app.proxy.records import Model
@@ -32,8 +33,8 @@ _BEARER = "bearer "
 def make_door(journey: Journey, max_body_bytes: int) -> list[ASGIRouteHandler]:
     """The route handlers. Each path is served with and without `/v1`: clients are told both kinds of base URL."""
 
-    def route(path: str, method: str, handle: Handle) -> ASGIRouteHandler:
-        @asgi([f"/v1{path}", path], name=f"customer {method} {path}", copy_scope=False)
+    def route(path: str, method: str, handle: Handle, *, is_mount: bool = False) -> ASGIRouteHandler:
+        @asgi([f"/v1{path}", path], name=f"customer {method} {path}", is_mount=is_mount, copy_scope=False)
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             reply = HttpReply(receive, send)
             try:
@@ -54,23 +55,21 @@ def make_door(journey: Journey, max_body_bytes: int) -> list[ASGIRouteHandler]:
     async def chat(visit: Visit, reply: "HttpReply", _scope: Scope) -> None:
         await journey.chat(visit, reply)
 
-    async def models(visit: Visit, reply: "HttpReply", _scope: Scope) -> None:
+    async def models(visit: Visit, reply: "HttpReply", scope: Scope) -> None:
+        if name := _rest_of_path(scope, "/models"):
+            await reply.answer(200, [_JSON], _encode(_show_model(await journey.find_model(visit, name))))
+            return
         shown = [_show_model(model) for model in await journey.list_models(visit)]
         await reply.answer(200, [_JSON], _encode({"object": "list", "data": shown}))
 
-    async def model(visit: Visit, reply: "HttpReply", scope: Scope) -> None:
-        name = _rest_of_path(scope, "/models/")
-        await reply.answer(200, [_JSON], _encode(_show_model(await journey.find_model(visit, name))))
-
     async def receipt(visit: Visit, reply: "HttpReply", scope: Scope) -> None:
-        request_id = _rest_of_path(scope, "/receipts/")
+        request_id = _rest_of_path(scope, "/receipts")
         await reply.answer(200, [_JSON], _encode(await journey.find_receipt(visit, request_id)))
 
     return [
         route("/chat/completions", "POST", chat),
-        route("/models", "GET", models),
-        route("/models/{name:path}", "GET", model),
-        route("/receipts/{request_id:str}", "GET", receipt),
+        route("/models", "GET", models, is_mount=True),
+        route("/receipts", "GET", receipt, is_mount=True),
     ]
 
 
@@ -178,10 +177,8 @@ def _within(body: bytes, limit: int) -> bytes:
 
 
 def _rest_of_path(scope: Scope, after: str) -> str:
-    name = scope["path"].partition(after)[2].strip("/")
-    if not name:
-        raise NotFound("There is nothing here.")
-    return name
+    """What follows a mount, with its slashes: names of models may have some."""
+    return unquote(scope["raw_path"].decode("latin-1")).partition(after)[2].strip("/")
 
 
 def _wrong_method(method: str) -> TollgateError:

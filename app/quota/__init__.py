@@ -6,7 +6,8 @@ Every script runs in one slot: all keys of an account carry its shard's tag, `{s
                           the last credit applied, `g` when this copy was built (us)
 `{s17}:rate:<key>`        hash: `r` `t` levels of requests and tokens, in millionths; `at` when they were right (us)
 `{s17}:live:<key>`        zset of requests in flight, by the end of their lease (ms)
-`{s17}:holds`             hash: request -> `<nano> <tokens> <account> <key> <draft of the receipt>`
+`{s17}:holds`             hash: request -> `<nano> <tokens> <tpm> <since, us> <account> <key> <draft of the receipt>`
 `{s17}:leases`            zset of requests, by the end of their lease (ms)
+`{s17}:made_good`         set of requests that were settled without their hold, after Redis had been emptied
 `{s17}:receipts`          stream: `r` receipt, `u` what the wallet could not pay
 """

@@ -37,7 +37,15 @@ if rpm > 0 or tpm > 0 then
   end
 end
 if concurrency > 0 then
-  redis.call('ZREMRANGEBYSCORE', KEYS[5], '-inf', '(' .. now_ms)
+  -- Leases are renewed in one place: one that seems to have run out here may have been moved on there.
+  for _, request in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', '(' .. now_ms)) do
+    local lease = redis.call('ZSCORE', KEYS[3], request)
+    if lease and tonumber(lease) >= now_ms then
+      redis.call('ZADD', KEYS[5], lease, request)
+    else
+      redis.call('ZREM', KEYS[5], request)
+    end
+  end
   if redis.call('ZCARD', KEYS[5]) >= concurrency then return {'concurrency', 1000, 0, 1000} end
 end
 local available = wallet[1] - wallet[2] - wallet[3]
@@ -51,10 +59,11 @@ end
 local lease_end = string.format('%.0f', now_ms + tonumber(ARGV[7]))
 if concurrency > 0 then
   redis.call('ZADD', KEYS[5], lease_end, ARGV[1])
-  redis.call('PEXPIRE', KEYS[5], ARGV[7] * 2)
+  redis.call('EXPIRE', KEYS[5], 86400)
 end
 redis.call('HINCRBY', KEYS[1], 'h', ARGV[2])
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. (tpm > 0 and math.min(tokens, tpm) or 0) .. ' ' .. ARGV[8])
+redis.call('HSET', KEYS[2], ARGV[1], string.format('%s %.0f %.0f %.0f %s', ARGV[2],
+  tpm > 0 and math.min(tokens, tpm) or 0, tpm, now_us, ARGV[8]))
 redis.call('ZADD', KEYS[3], lease_end, ARGV[1])
 return {'ok', wallet[4], left(rpm, requests_level), rpm > 0 and until_full(rpm, requests_level) or 0,
   left(tpm, tokens_level), tpm > 0 and until_full(tpm, tokens_level) or 0}

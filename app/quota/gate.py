@@ -4,7 +4,7 @@ import msgspec
 
 from app.base.wire import Wire
 from app.quota.scripts import ADMIT, RENEW, SETTLE
-from app.quota.slots import Shard, Slots
+from app.quota.slots import Shard, Slots, settle_keys
 
 __all__ = ["NO_LIMITS", "Admitted", "Gate", "Limits", "Refused", "Settled"]
 
@@ -84,10 +84,9 @@ class Gate:
         self, slots: Slots, request_id: str, charge_nano: int, tokens: int, receipt: bytes, generation: bytes
     ) -> Settled | None:
         """Ends the hold; None where it had ended before. Safe to repeat."""
-        shard = slots.shard
         reply = await self._wire.run(
             SETTLE,
-            (slots.wallet, shard.holds, shard.leases, shard.receipts, slots.rate, slots.live),
+            settle_keys(slots),
             request_id,
             charge_nano,
             tokens,

@@ -1,21 +1,29 @@
 -- The one end of a hold: released, its wallet charged, its receipt appended. A second call finds no hold and does nothing.
--- KEYS  wallet holds leases receipts rate live
+-- KEYS  wallet holds leases receipts rate live made_good
 -- ARGV  request, charge (nano), tokens used, receipt, generation of the wallet that gave the hold
 -- ->    {'ok', balance, what the wallet could not pay (nano)} | {'ended'}
 local hold = redis.call('HGET', KEYS[2], ARGV[1])
 local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'g')
 -- The hold is gone because it ended, unless this is another Redis than the one that gave it: then it is made good here.
-if not hold and wallet[4] == ARGV[5] then return {'ended'} end
+if not hold then
+  if wallet[4] == ARGV[5] or redis.call('SADD', KEYS[7], ARGV[1]) == 0 then return {'ended'} end
+  redis.call('EXPIRE', KEYS[7], 86400)
+end
 
-local held, tokens = 0, 0
+local held = 0
 if hold then
-  held, tokens = string.match(hold, '^(%d+) (%d+)')
-  held, tokens = tonumber(held), tonumber(tokens)
+  local nano, tokens, tpm, at = string.match(hold, '^(%d+) (%d+) (%d+) (%d+) ')
+  held, tokens = tonumber(nano), tonumber(tokens)
   redis.call('HDEL', KEYS[2], ARGV[1])
   redis.call('ZREM', KEYS[3], ARGV[1])
   redis.call('ZREM', KEYS[6], ARGV[1])
   if tokens > 0 and redis.call('HEXISTS', KEYS[5], 't') == 1 then
-    redis.call('HINCRBY', KEYS[5], 't', string.format('%.0f', (tonumber(ARGV[3]) - tokens) * 1000000))
+    -- What was held and not used is given back, but for what has leaked away meanwhile.
+    local clock = redis.call('TIME')
+    local leaked = math.floor((clock[1] * 1000000 + clock[2] - tonumber(at)) * tonumber(tpm) / 60)
+    local more = (tonumber(ARGV[3]) - tokens) * 1000000
+    local change = math.max(more, -math.max(0, tokens * 1000000 - leaked)) + 0 -- Lua has a negative zero
+    redis.call('HINCRBY', KEYS[5], 't', string.format('%.0f', change))
   end
 end
 local charge, unpaid, balance = tonumber(ARGV[2]), 0, 0

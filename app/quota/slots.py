@@ -4,7 +4,7 @@ import msgspec
 
 from app.base.ids import shard_of
 
-__all__ = ["Shard", "Slots", "shard_keys", "slots_of"]
+__all__ = ["Shard", "Slots", "settle_keys", "shard_keys", "slots_of"]
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -14,6 +14,7 @@ class Shard(msgspec.Struct, frozen=True):
     holds: bytes
     leases: bytes
     receipts: bytes
+    made_good: bytes
 
 
 class Slots(msgspec.Struct, frozen=True):
@@ -29,7 +30,13 @@ class Slots(msgspec.Struct, frozen=True):
 
 def shard_keys(number: int) -> Shard:
     tag = f"{{s{number}}}"
-    return Shard(number, f"{tag}:holds".encode(), f"{tag}:leases".encode(), f"{tag}:receipts".encode())
+    return Shard(number, *(f"{tag}:{name}".encode() for name in ("holds", "leases", "receipts", "made_good")))
+
+
+def settle_keys(slots: Slots) -> tuple[bytes, ...]:
+    """The keys of settle.lua, in its order."""
+    shard = slots.shard
+    return (slots.wallet, shard.holds, shard.leases, shard.receipts, slots.rate, slots.live, shard.made_good)
 
 
 def slots_of(account_id: str, key_id: str, shards: int) -> Slots:

@@ -7,7 +7,7 @@ import msgspec
 
 from app.base.wire import Wire
 from app.quota.scripts import CREDIT, LOOK, OVERDUE, SETTLE, WARM
-from app.quota.slots import Slots, shard_keys, slots_of
+from app.quota.slots import Slots, settle_keys, shard_keys, slots_of
 
 __all__ = ["Look", "OverdueHold", "StreamEntry", "Wallet", "Wallets"]
 
@@ -98,15 +98,13 @@ class Wallets:
         reply = await self._wire.run(OVERDUE, (shard.leases, shard.holds), _SWEEP_MOST)
         found = []
         for request, hold in zip(reply[::2], reply[1::2], strict=True):
-            nano, _tokens, account, key, draft = hold.split(b" ", 4)
+            nano, _tokens, _tpm, _since, account, key, draft = hold.split(b" ", 6)
             found.append(OverdueHold(request.decode(), account.decode(), key.decode(), int(nano), draft))
         return found
 
     async def expire(self, request_id: str, account_id: str, key_id: str, receipt: bytes) -> bool:
         """Ends an overdue hold without a charge; False where its worker was quicker."""
         slots = self.slots(account_id, key_id)
-        shard = slots.shard
-        keys = (slots.wallet, shard.holds, shard.leases, shard.receipts, slots.rate, slots.live)
         generation = await self._wire.call(b"HGET", slots.wallet, b"g")
-        reply = await self._wire.run(SETTLE, keys, request_id, 0, 0, receipt, generation or b"")
+        reply = await self._wire.run(SETTLE, settle_keys(slots), request_id, 0, 0, receipt, generation or b"")
         return bool(reply[0] == b"ok")

@@ -13,6 +13,7 @@ __all__ = ["is_refusal", "read_refusal", "retry_after_s"]
 # channel's trouble, its 401, 402 and 403 included: those are about the operator's credential.
 _REFUSALS = frozenset({400, 404, 413, 422})
 _MESSAGE_MOST = 2000
+_SCRUBBED_MOST = 64 * 1024
 _ANY_KEY = re.compile(r"\b(?:sk|key|gsk|xai|AIza)[-_][A-Za-z0-9_*.…-]{6,}")
 
 
@@ -42,9 +43,9 @@ def read_refusal(status: int, body: bytes, channel: Channel, public_model: str) 
     message = error.message if isinstance(error.message, str) and error.message else "The request was refused."
     return VendorRefused(
         status,
-        _scrub(message[:_MESSAGE_MOST], channel, public_model),
-        _scrub(error.code[:100], channel, public_model) if isinstance(error.code, str) else None,
-        _scrub(error.param[:200], channel, public_model) if isinstance(error.param, str) else None,
+        _scrub(message, channel, public_model)[:_MESSAGE_MOST],
+        _scrub(error.code, channel, public_model)[:100] if isinstance(error.code, str) else None,
+        _scrub(error.param, channel, public_model)[:200] if isinstance(error.param, str) else None,
     )
 
 
@@ -54,6 +55,7 @@ def retry_after_s(sent: str | None) -> int | None:
 
 
 def _scrub(text: str, channel: Channel, public_model: str) -> str:
+    text = text[:_SCRUBBED_MOST]  # cut to its final length only after: a secret across the cut would not be known
     for credential in channel.credentials:
         text = text.replace(credential.reveal(), "[redacted]")
     text = _ANY_KEY.sub("[redacted]", text)

@@ -79,6 +79,9 @@ class Frame(msgspec.Struct, frozen=True):
     content: bool
 
 
+# No request has so many: a vendor that says so does not know.
+TOKENS_MOST = 1_000_000_000
+
 _answer = msgspec.json.Decoder(_Answer)
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _usage = msgspec.json.Decoder(_Usage | None)
@@ -108,7 +111,9 @@ def read_usage(raw: Raw) -> Usage | None:
         sent = _usage.decode(raw)
     except msgspec.DecodeError:
         return None
-    if sent is None or sent.prompt_tokens is None or min(sent.prompt_tokens, sent.completion_tokens or 0) < 0:
+    if sent is None or sent.prompt_tokens is None:
+        return None
+    if not (0 <= sent.prompt_tokens <= TOKENS_MOST and 0 <= (sent.completion_tokens or 0) <= TOKENS_MOST):
         return None
     prompt = sent.prompt_tokens_details or _Details()
     completion = sent.completion_tokens_details or _Details()
