@@ -1,0 +1,63 @@
+"""Customers who go away in mid-answer: paid once, nothing held."""
+
+import openai
+import pytest
+
+from tests.behaviours import Gate, answers, hangs
+from tests.shop import IMPATIENT, Customer, Shop
+
+
+def leave(shop: Shop, customer: Customer, model: str, gate: Gate) -> str:
+    """Reads the first content of a stream, goes away, and only then lets the vendor go on."""
+    with customer.stream(model) as response:
+        for piece in response.iter_bytes():
+            if b"Hello" in piece:
+                break
+    gate.open()
+    return response.headers["x-request-id"]
+
+
+def test_a_customer_who_leaves_pays_what_the_vendor_charges(shop: Shop) -> None:
+    """After a disconnect the stream is read on to its usage: paid once, exactly, and marked cancelled."""
+    gate = Gate()
+    vendor = shop.vendor(answers(after=3, then=gate))
+    model = shop.model(vendor)
+    customer = shop.customer()
+
+    request_id = leave(shop, customer, model, gate)
+
+    receipt = shop.operator.wait_receipt(request_id)
+    assert (receipt["status"], receipt["usage_source"]) == ("cancelled", "upstream")
+    assert receipt["usage"]["output_tokens"] == 7
+    assert len(vendor.served) == 1
+    shop.assert_paid_once(customer, request_id)
+
+
+def test_a_customer_who_leaves_a_vendor_that_hangs_frees_the_hold(shop: Shop) -> None:
+    """Reading on has an end: what came is counted here, and the hold is released."""
+    model = shop.model(shop.vendor(answers(after=3, then="hang")), timeouts=IMPATIENT)
+    customer = shop.customer()
+
+    request_id = leave(shop, customer, model, Gate())
+
+    receipt = shop.operator.wait_receipt(request_id)
+    assert (receipt["status"], receipt["usage_source"]) == ("cancelled", "estimated")
+    shop.assert_paid_once(customer, request_id)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_customer_who_leaves_before_anything_came_frees_the_hold(shop: Shop, stream: bool) -> None:
+    """Gone before the first byte: one receipt, nothing held, and what it says is what was paid."""
+    vendor = shop.vendor(hangs())
+    model = shop.model(vendor, timeouts=IMPATIENT)
+    customer = shop.customer()
+
+    with pytest.raises(openai.APITimeoutError):
+        customer.openai(timeout=0.2).chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "hello"}], stream=stream
+        )
+
+    (receipt,) = shop.operator.wait_receipts(1, account_id=customer.account_id)
+    assert receipt["status"] in ("cancelled", "failed")
+    shop.assert_paid_once(customer, receipt["request_id"])
+    assert len(vendor.requests) == 1

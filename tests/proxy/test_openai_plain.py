@@ -1,0 +1,88 @@
+"""Plain chat completions: what is read from the body, and what the customer sees of it."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from app.proxy.records import Usage
+from app.proxy.relay.dialects.openai_answer import BrokenAnswer, read_plain
+
+Json = dict[str, Any]
+
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+
+
+def _body(message: Json | None = None, finish: str | None = "stop", **fields: Any) -> bytes:
+    said = {"role": "assistant", "content": "Hello"} if message is None else message
+    choice = {"index": 0, "message": said, "finish_reason": finish}
+    return msgspec.json.encode({"id": "c", "model": "vendor-small", "choices": [choice], **fields})
+
+
+def test_an_answer_is_read_and_renamed() -> None:
+    """Usage, finish and text are read; the body is the vendor's, under the public name."""
+    answer = read_plain(_body(usage=USAGE, extra={"kept": 1.5}), "small")
+    assert answer.usage == Usage(input_tokens=11, output_tokens=7)
+    assert (answer.finish_reason, answer.output) == ("stop", "Hello")
+    assert msgspec.json.decode(answer.body) == msgspec.json.decode(_body(usage=USAGE, extra={"kept": 1.5})) | {
+        "model": "small"
+    }
+
+
+def test_numbers_and_unknown_fields_keep_their_bytes() -> None:
+    """Nothing is parsed that need not be: a rewritten float would be another one."""
+    body = b'{"x":1.0e5,"y":12345678901234567890,"choices":[{"message":{"content":"a"}}],"model":"vendor"}'
+    expected = b'{"x":1.0e5,"y":12345678901234567890,"choices":[{"message":{"content":"a"}}],"model":"small"}'
+    assert read_plain(body, "small").body == expected
+
+
+def test_usage_that_is_missing_is_none() -> None:
+    """Then it is estimated, from the texts of all answers."""
+    body = b'{"choices":[{"index":0,"message":{"content":"a"}},{"index":1,"message":{"content":"b"}}]}'
+    answer = read_plain(body, "small")
+    assert (answer.usage, answer.output, answer.finish_reason) == (None, "ab", None)
+
+
+def test_an_explicit_zero_is_a_zero() -> None:
+    answer = read_plain(_body(usage={"prompt_tokens": 0, "completion_tokens": 0}), "small")
+    assert answer.usage == Usage()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"  ",
+        b"<html>busy</html>",
+        b"[]",
+        b"{}",
+        b'{"choices": null}',
+        b'{"choices": []}',
+        b'{"choices": [{"message": {"role": "assistant", "content": null}}]}',
+        b'{"choices": [{"message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}',
+        b'{"error": {"message": "overloaded"}}',
+        b'{"error": {"message": "overloaded"}, "choices": [{"message": {"content": "a"}}]}',
+        b'{"choices": [{"message": {"content": "cut of',
+        b"\xff\xfe{}",
+        b"[" * 100_000,
+    ],
+)
+def test_a_200_that_is_no_answer_is_broken(body: bytes) -> None:
+    """Garbage, emptiness and errors in disguise are failures that another channel can still make good."""
+    with pytest.raises(BrokenAnswer):
+        read_plain(body, "small")
+
+
+@pytest.mark.parametrize(
+    ("message", "finish", "usage"),
+    [
+        ({"role": "assistant", "content": ""}, "content_filter", None),
+        ({"role": "assistant", "content": None, "tool_calls": [{"id": "call_1", "type": "function"}]}, "stop", None),
+        ({"role": "assistant", "content": None, "refusal": "I will not."}, "stop", None),
+        ({"role": "assistant", "content": [{"type": "text", "text": "parts"}]}, "stop", None),
+        ({"role": "assistant", "content": ""}, "length", USAGE),
+    ],
+)
+def test_answers_without_text_that_are_answers(message: Json, finish: str, usage: Json | None) -> None:
+    """Filtered, calling tools, refusing, or all spent on thinking: the vendor did its work, and is not asked again."""
+    assert read_plain(_body(message, finish, usage=usage), "small").finish_reason == finish

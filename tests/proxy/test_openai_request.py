@@ -1,0 +1,173 @@
+"""Chat completion requests: checked where the documents bound them, and passed on otherwise as they came."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.base.errors import InvalidField
+from app.proxy.relay.dialects.openai_chat import DEFAULT_MAX_TOKENS, IMAGE_TOKENS_MOST, write_request
+from tests.proxy.makers import body, order
+
+
+def _written(raw: bytes, usage_in_streams: bool = True, requires_max_tokens: bool = False) -> bytes:
+    return write_request(
+        order(raw), "vendor-small", usage_in_streams=usage_in_streams, requires_max_tokens=requires_max_tokens
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"model": ...}, "model"),
+        ({"model": ""}, "model"),
+        ({"model": None}, "model"),
+        ({"model": "x" * 201}, "model"),
+        ({"messages": ...}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": "Hi"}, "messages"),
+        ({"messages": [{"content": "Hi"}]}, "messages[0].role"),
+        ({"messages": [{"role": "robot", "content": "Hi"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user"}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": "Hi"}, {"role": "tool", "content": None}]}, "messages[1].content"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": [{"text": "Hi"}]}]}, "messages[0].content[0].type"),
+        ({"temperature": 2.1}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": -0.1}, "top_p"),
+        ({"n": 0}, "n"),
+        ({"n": 129}, "n"),
+        ({"n": 1.5}, "n"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_completion_tokens": 10**12}, "max_completion_tokens"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+        ({"presence_penalty": 3}, "presence_penalty"),
+        ({"frequency_penalty": -3}, "frequency_penalty"),
+        ({"tools": [{"function": {}}]}, "tools[0].type"),
+        ({"response_format": {}}, "response_format.type"),
+    ],
+)
+def test_a_bad_field_is_named(fields: dict[str, Any], param: str) -> None:
+    """400 with the path of the field at fault, and a message that names it too."""
+    with pytest.raises(InvalidField) as refusal:
+        order(**fields)
+    assert (refusal.value.status, refusal.value.param) == (400, param)
+    assert param in refusal.value.message
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b'"text"', b"\xff", b"[" * 100_000, b'{"model": NaN}'])
+def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
+    """No field is at fault then; the answer is a 400 all the same."""
+    with pytest.raises(InvalidField) as refusal:
+        order(raw)
+    assert refusal.value.param is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 0, "top_p": 1, "n": 1, "max_tokens": 1, "presence_penalty": -2, "frequency_penalty": 2},
+        {"temperature": None, "top_p": None, "n": None, "stream": None, "stream_options": None, "max_tokens": None},
+        {"stop": "END"},
+        {"stop": ["a", "b"]},
+        {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "call_1"}]}]},
+        {"messages": [{"role": "developer", "content": "Be brief"}, {"role": "user", "content": ""}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "new", "x": 1}]}]},
+        {"tool_choice": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"tool_choice": {"type": "function", "function": {"name": "f"}}, "reasoning_effort": "low"},
+        {"response_format": {"type": "json_object"}, "logit_bias": {"50256": -100}, "seed": 7, "user": "u"},
+    ],
+)
+def test_good_requests_are_taken(fields: dict[str, Any]) -> None:
+    """Bounds are part of the range, null is as good as left out, and unknown things are the vendor's business."""
+    assert order(**fields).model == "small"
+
+
+def test_what_an_order_knows() -> None:
+    """All that later steps need is read here, once."""
+    messages = [
+        {"role": "system", "content": "Be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "text", "text": "there"}]},
+    ]
+    read = order(messages=messages, n=3, stream=True, stream_options={"include_usage": True}, max_tokens=5)
+    assert (read.answers, read.stream, read.wants_usage, read.output_limit) == (3, True, True, 5)
+    assert read.prompt == ("Be brief", "Hi", "there")
+    plain = order()
+    assert (plain.answers, plain.stream, plain.wants_usage, plain.output_limit) == (1, False, False, None)
+
+
+def test_of_two_limits_the_larger_is_held() -> None:
+    """Which of the two names a vendor obeys is its own affair: the hold covers both."""
+    assert order(max_tokens=5, max_completion_tokens=9).output_limit == 9
+    assert order(max_tokens=9, max_completion_tokens=5).output_limit == 9
+
+
+def test_the_bytes_of_a_prompt_bound_its_tokens() -> None:
+    """A token is a byte at least; a picture counts for what the dearest vendor asks, not for its data URL."""
+    assert order().input_bound == len(body())
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    bound = order(messages=[{"role": "user", "content": [{"type": "text", "text": "See"}, picture]}]).input_bound
+    assert IMAGE_TOKENS_MOST <= bound < IMAGE_TOKENS_MOST + 1_000
+
+
+def test_unknown_fields_survive_byte_for_byte() -> None:
+    """Order, notation and nulls stay; only the model is the vendor's now."""
+    messages = b'[{"role":"user","content":"\\u00e9"}]'
+    raw = b'{"x":1.0e5,"model":"small","big":12345678901234567890,"messages":' + messages + b',"y":null}'
+    assert _written(raw) == raw.replace(b'"small"', b'"vendor-small"')
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(extra=st.dictionaries(st.text(min_size=1).map(lambda name: f"x_{name}"), _json, max_size=4))
+def test_any_extra_field_arrives(extra: dict[str, Any]) -> None:
+    """Whatever customers send that we do not know, the vendor gets it."""
+    written = msgspec.json.decode(_written(body(**extra)))
+    assert written == msgspec.json.decode(body(**extra)) | {"model": "vendor-small"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "usage_in_streams", "options"),
+    [
+        ({"stream": True}, True, {"include_usage": True}),
+        ({"stream": True, "stream_options": None}, True, {"include_usage": True}),
+        ({"stream": True, "stream_options": {"x": 1}}, True, {"x": 1, "include_usage": True}),
+        ({"stream": True, "stream_options": {"include_usage": False}}, True, {"include_usage": True}),
+        ({"stream": True, "stream_options": {"include_usage": True, "x": 1}}, True, {"include_usage": True, "x": 1}),
+        ({"stream": True}, False, None),
+        ({"stream": False}, True, None),
+        ({}, True, None),
+    ],
+)
+def test_usage_is_asked_of_every_stream(
+    fields: dict[str, Any], usage_in_streams: bool, options: dict[str, Any] | None
+) -> None:
+    """Unless the vendor is known to refuse it; what the customer set beside it stays."""
+    written = msgspec.json.decode(_written(body(**fields), usage_in_streams=usage_in_streams))
+    assert written.get("stream_options") == options
+
+
+@pytest.mark.parametrize(
+    ("fields", "required", "sent"),
+    [
+        ({}, False, None),
+        ({}, True, DEFAULT_MAX_TOKENS),
+        ({"max_tokens": None}, True, DEFAULT_MAX_TOKENS),
+        ({"max_tokens": 5}, True, 5),
+        ({"max_completion_tokens": 5}, True, None),
+    ],
+)
+def test_max_tokens_is_added_only_where_it_is_required(
+    fields: dict[str, Any], required: bool, sent: int | None
+) -> None:
+    """A customer's own limit is never replaced."""
+    assert msgspec.json.decode(_written(body(**fields), requires_max_tokens=required)).get("max_tokens") == sent
