@@ -85,8 +85,8 @@ class _Worker:
             log.warning("the catalogue could not be read again: the last one stands")
 
     async def announce(self, event: str) -> None:
-        await self.heard(event)  # this worker at once: its operator's next request may come to it
-        await announce(self.events, event)
+        if not await announce(self.events, event):
+            await self.heard(event)
 
     @asynccontextmanager
     async def working(self, _app: Litestar) -> AsyncIterator[None]:
@@ -136,7 +136,7 @@ def create_app(books: Books) -> Litestar:
             console_page,
             *_health(worker),
         ],
-        state=State({"office": office}),
+        state=State({"office": office, "interrupt": worker.journey.interrupt}),
         exception_handlers={Exception: show_problem},
         lifespan=[worker.working],
         openapi_config=OpenAPIConfig(title="Tollgate operator API", version="1"),

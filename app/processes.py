@@ -22,6 +22,7 @@ __all__ = ["run_bookkeeper", "run_worker"]
 
 _PARENT_EVERY_S = 1.0
 _KEEP_ALIVE_S = 75
+_INTERRUPTED_S = 5  # for streams to say that they are cut off, and to settle
 
 
 async def run_worker(settings: Settings, door_fd: int) -> None:
@@ -38,8 +39,9 @@ async def run_worker(settings: Settings, door_fd: int) -> None:
             yield
 
     books = await open_books(settings)
+    app = create_app(books)
     config = uvicorn.Config(
-        create_app(books),
+        app,
         http="httptools",
         ws="none",
         proxy_headers=False,  # who may say whose address it is has to be told first
@@ -48,10 +50,15 @@ async def run_worker(settings: Settings, door_fd: int) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.drain_seconds,
+        timeout_graceful_shutdown=settings.drain_seconds + _INTERRUPTED_S,
     )
     server = Server(config)
-    _on_stop(lambda: setattr(server, "should_exit", True))
+
+    def stop() -> None:
+        server.should_exit = True
+        asyncio.get_running_loop().call_later(settings.drain_seconds, app.state.interrupt)
+
+    _on_stop(stop)
     # What was made so far lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()

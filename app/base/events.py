@@ -1,8 +1,10 @@
-"""Changes, announced to every worker over Redis pub/sub: `key:<id>` or `catalog`. Announcements can be missed, so
-whoever follows is told when that may have happened, and again for as long as the link is down."""
+"""Changes, announced to every worker over Redis pub/sub: `key:<id>` or `catalog`. An operator's write is answered once
+every worker has taken note, so that the next request finds it wherever it lands. Announcements can be missed, so whoever
+follows is told when that may have happened, and again for as long as the link is down."""
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 
 import redis.asyncio as redis
@@ -15,14 +17,25 @@ log = logging.getLogger("tollgate.events")
 _CHANNEL = "tollgate:events"
 _QUIET_S = 0.4
 _RETRY_S = 0.4
+_ACKNOWLEDGED_S = 1
+_FORGOTTEN_S = 10
 
 
-async def announce(client: redis.Redis, event: str) -> None:
-    """Tells every worker. Where Redis is away nobody hears it: their links are down as well, and they read anew."""
+async def announce(client: redis.Redis, event: str) -> bool:
+    """Tells every worker, and waits until each has taken note, for a second at most. False where Redis is away: nobody
+    hears it then, but everybody's link is down as well, and they read anew."""
+    acknowledged = f"{_CHANNEL}:{secrets.token_hex(8)}"
     try:
-        await client.publish(_CHANNEL, event)
+        async with asyncio.timeout(_ACKNOWLEDGED_S):
+            listeners = await client.publish(_CHANNEL, f"{acknowledged} {event}")
+            for _ in range(listeners):
+                await client.blpop([acknowledged], timeout=_ACKNOWLEDGED_S)
+    except TimeoutError:
+        log.warning("a worker has not acknowledged %s", event)
     except (RedisError, OSError) as error:
         log.warning("change not announced: %s", error)
+        return False
+    return True
 
 
 async def follow(
@@ -36,14 +49,14 @@ async def follow(
             async with client.pubsub() as link:
                 await link.subscribe(_CHANNEL)
                 await missed()
-                await _listen(link, heard)
+                await _listen(client, link, heard)
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("announcements are cut off: %s", error or type(error).__name__)
         await missed()
         await asyncio.sleep(_RETRY_S)
 
 
-async def _listen(link: "redis.client.PubSub", heard: Callable[[str], Awaitable[None]]) -> None:
+async def _listen(client: redis.Redis, link: "redis.client.PubSub", heard: Callable[[str], Awaitable[None]]) -> None:
     """Until the link breaks. A dead one looks like a quiet one, so silence has to answer a ping."""
     pinged = False
     while True:
@@ -51,7 +64,10 @@ async def _listen(link: "redis.client.PubSub", heard: Callable[[str], Awaitable[
         if message is not None:
             pinged = False
             if message["type"] == "message":
-                await heard(message["data"].decode())
+                acknowledged, _, event = message["data"].decode().partition(" ")
+                await heard(event)
+                await client.rpush(acknowledged, 1)
+                await client.expire(acknowledged, _FORGOTTEN_S)
         elif pinged:
             raise TimeoutError("no answer to a ping")
         else:

@@ -27,8 +27,12 @@ def build_snapshot(models: Iterable[Model], channels: Iterable[Channel]) -> Snap
     """Pure: only models with a price are sold, and only enabled channels serve."""
     on_sale = {model.name: model for model in models if model.prices is not None}
     ranked = sorted((channel for channel in channels if channel.enabled), key=lambda channel: -channel.priority)
-    routes = {name: tuple(channel for channel in ranked if name in channel.models) for name in on_sale}
-    return Snapshot(on_sale, routes)
+    routes: dict[str, list[Channel]] = {name: [] for name in on_sale}
+    for channel in ranked:
+        for name in channel.models:
+            if name in routes:
+                routes[name].append(channel)
+    return Snapshot(on_sale, {name: tuple(route) for name, route in routes.items()})
 
 
 async def load_snapshot(database: Database, sealer: Sealer) -> Snapshot:

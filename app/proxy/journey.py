@@ -86,6 +86,7 @@ class Journey:
         self._snapshot = snapshot
         self._find_receipt = find_receipt
         self._format_usd = format_usd
+        self._streams: set[LiveStream] = set()
         self._rng = random.Random()  # noqa: S311 (a share of traffic, not a secret)
 
     async def chat(self, visit: Visit, reply: Reply) -> None:
@@ -102,6 +103,11 @@ class Journey:
             await self._stream(trip, channels, reply)
         else:
             await self._plain(trip, channels, reply)
+
+    def interrupt(self) -> None:
+        """The time to drain is over: streams that still run end with an error event, and are settled."""
+        for stream in self._streams:
+            stream.interrupt()
 
     async def list_models(self, visit: Visit) -> list[Model]:
         """What the key may use, by name."""
@@ -151,9 +157,11 @@ class Journey:
             stream = await self._relay.open(trip.order, channels)
         except BaseException as error:
             raise await self._end_without_answer(trip, error) from None
+        self._streams.add(stream)
         try:
             await self._deliver(trip, stream, reply)
         finally:
+            self._streams.discard(stream)
             await stream.close()
 
     async def _deliver(self, trip: Trip, stream: LiveStream, reply: Reply) -> None:
@@ -162,7 +170,7 @@ class Journey:
             await reply.start([*_EVENT_STREAM, *_limit_headers(trip)])
             delivered, fault = await _pump(stream, reply)
         except BaseException:  # drained away, or a fault of ours: what came is on the books all the same
-            await self._clerk.settle(trip, stream.delivered("cancelled", error="interrupted"))
+            await self._clerk.settle_surely(trip, stream.delivered("cancelled", error="interrupted"))
             raise
         bill = await self._clerk.settle(trip, delivered)
         if fault is not None:
@@ -190,7 +198,7 @@ class Journey:
             usage=None,
             finish_reason=None,
         )
-        await self._clerk.settle(trip, nothing)
+        await self._clerk.settle_surely(trip, nothing)
         return shown
 
 

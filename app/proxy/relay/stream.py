@@ -86,6 +86,8 @@ class LiveStream:
                 chunk = await self._read()
                 data, _ = self._take(chunk)
             except UpstreamFault as fault:
+                if self._broken is not None:
+                    raise StreamCut(self._broken) from None
                 if self.reader.finished:  # only the vendor's usage or its [DONE] is missing
                     return None
                 raise StreamCut(fault.kind) from None
@@ -103,10 +105,19 @@ class LiveStream:
         """The customer has gone: the rest is read for its usage, for so long at most."""
         if self._leave_at is None:
             self._leave_at = self._time() + seconds
-            when = None if self._scope is None else self._scope.when()
-            if self._scope is not None and when is not None and when > self._leave_at:
-                with contextlib.suppress(RuntimeError):  # it has just ended
-                    self._scope.reschedule(self._leave_at)
+            self._wake_by(self._leave_at)
+
+    def interrupt(self) -> None:
+        """The worker stops: the answer ends here, with an error."""
+        self._broken = "interrupted"
+        self._wake_by(self._time())
+
+    def _wake_by(self, at: float) -> None:
+        """No read waits longer than until `at`."""
+        when = None if self._scope is None else self._scope.when()
+        if self._scope is not None and when is not None and when > at:
+            with contextlib.suppress(RuntimeError):  # it has just ended
+                self._scope.reschedule(at)
 
     def delivered(self, status: Status, http_status: int = 200, error: str | None = None) -> Delivered:
         """What this stream came to. `error` goes onto the attempt that served it."""

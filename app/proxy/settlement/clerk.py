@@ -3,6 +3,8 @@ answered, for as long as the lease can last; after that the sweeper's receipt st
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any
 
 import msgspec
 
@@ -38,7 +40,7 @@ class Clerk:
     def __init__(self, gate: Gate, leases: Leases) -> None:
         self._gate = gate
         self._leases = leases
-        self._late: set[asyncio.Task[None]] = set()
+        self._late: set[asyncio.Task[Any]] = set()
 
     async def settle(self, trip: Trip, delivered: Delivered) -> Bill:
         """Ends the hold of a request; what it came to, and was charged. Does not fail: what Redis could not take now is
@@ -49,9 +51,7 @@ class Clerk:
         try:
             settled = await self._call(trip, bill, receipt)
         except ServiceUnavailable:
-            task = asyncio.create_task(self._settle_later(trip, bill, receipt))
-            self._late.add(task)
-            task.add_done_callback(self._late.discard)
+            self._in_background(self._settle_later(trip, bill, receipt))
             return bill
         self._leases.end(trip.order.request_id)
         if settled is None:
@@ -60,10 +60,20 @@ class Clerk:
             return msgspec.structs.replace(bill, amount_nano=bill.amount_nano - settled.unpaid_nano)
         return bill
 
+    async def settle_surely(self, trip: Trip, delivered: Delivered) -> None:
+        """The same where the request itself is being cancelled: it goes on without it, and `drain` waits for it."""
+        await asyncio.shield(self._in_background(self.settle(trip, delivered)))
+
     async def drain(self) -> None:
-        """Waits for settlements that Redis has not taken yet."""
-        if self._late:
+        """Waits for settlements that are still under way."""
+        while self._late:
             await asyncio.wait(self._late)
+
+    def _in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+        return task
 
     async def _call(self, trip: Trip, bill: Bill, receipt: bytes) -> Settled | None:
         usage = bill.usage
