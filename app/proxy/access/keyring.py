@@ -38,12 +38,10 @@ class Keyring:
 
     async def open(self, secret: str) -> Caller:
         """The caller whose key this is. Raises InvalidKey, whatever is wrong with it."""
-        if not is_wellformed_key(secret):
-            raise InvalidKey
         secret_digest = digest(secret)
         caller = self._known.get(secret_digest)
         if caller is None:
-            if secret_digest in self._unknown:
+            if not is_wellformed_key(secret) or secret_digest in self._unknown:
                 raise InvalidKey
             caller = await self._look_up_once(secret_digest)
         if caller is None or (caller.expires_at_ms is not None and caller.expires_at_ms <= now_ms()):

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from app.base.clock import monotonic_ms
 from app.base.errors import NoChannel, TollgateError
 from app.catalog.records import Channel
 from app.proxy.records import Attempt, Delivered, Order
 from app.proxy.relay.dialects.openai_answer import BrokenAnswer, read_plain
 from app.proxy.relay.dialects.openai_chat import write_request
-from app.proxy.relay.providers import PROVIDERS, endpoint
+from app.proxy.relay.providers import PROVIDERS, Provider, endpoint
 from app.proxy.relay.sse import EventTooLarge
 from app.proxy.relay.stream import LiveStream, read_whole
 from app.proxy.relay.upstream import Call, Opened, Transport, UpstreamFault
@@ -62,6 +64,7 @@ class Relay:
     def __init__(self, transport: Transport, sandbox: Transport) -> None:
         self._transport = transport
         self._sandbox = sandbox
+        self._lines: dict[str, _Line] = {}
 
     async def fetch(self, order: Order, channels: Sequence[Channel]) -> tuple[Delivered, bytes]:
         """A whole answer, and what it came to. Raises RelayFailed."""
@@ -134,20 +137,35 @@ class Relay:
         await self._transport.close()
 
     def _prepare(self, order: Order, channel: Channel) -> tuple[Transport, Call]:
-        provider = PROVIDERS[channel.provider]
+        line = self._lines.get(channel.id)
+        if line is None or line.channel is not channel:  # new, or changed by an operator
+            line = self._lines[channel.id] = _line(channel)
+        provider = line.provider
         body = write_request(
             order,
             channel.models[order.model],
             usage_in_streams=provider.usage_in_streams,
             requires_max_tokens=provider.requires_max_tokens,
         )
-        credential = channel.credentials[0].reveal() if channel.credentials else ""
-        headers: Mapping[str, str] = {
-            "content-type": "application/json",
-            **({provider.auth_header: f"{provider.auth_prefix}{credential}"} if credential else {}),
-        }
         transport = self._sandbox if provider.is_sandbox else self._transport
-        return transport, Call(endpoint(channel.base_url), headers, body, channel.timeouts)
+        return transport, Call(line.url, line.headers, body, channel.timeouts)
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """What every call over a channel has in common."""
+
+    channel: Channel
+    provider: Provider
+    url: str
+    headers: Mapping[str, str]
+
+
+def _line(channel: Channel) -> _Line:
+    provider = PROVIDERS[channel.provider]
+    headers = {"content-type": "application/json"}
+    if channel.credentials:
+        headers[provider.auth_header] = provider.auth_prefix + channel.credentials[0].reveal()
+    return _Line(channel, provider, endpoint(channel.base_url), headers)
 
 
 def _kind(fault: Exception) -> str:
