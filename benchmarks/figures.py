@@ -98,8 +98,7 @@ def lines(point: Point, visits: list[Visit]) -> list[Line]:
             *((f"CPU a request, {role}", "ms", _per_request_ms(role)) for role in roles(visits)),
         ]
     return [
-        Line(name, unit, Spread.over([measure(visit) for visit in visits]))
-        for name, unit, measure in measures + _BUSY
+        Line(name, unit, Spread.over([measure(visit) for visit in visits])) for name, unit, measure in measures + _BUSY
     ]
 
 

@@ -57,9 +57,7 @@ class FrameTally:
         """A reader for one connection."""
         return FrameReader(self)
 
-    def figures(
-        self, window_s: float, percentile_ms: Callable[[Sequence[int], float], float]
-    ) -> StreamFigures:
+    def figures(self, window_s: float, percentile_ms: Callable[[Sequence[int], float], float]) -> StreamFigures:
         """The sums as rates and percentiles."""
         first_ns = sorted(self.first_ns)
         return StreamFigures(

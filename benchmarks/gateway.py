@@ -95,9 +95,7 @@ def postgres(directory: Path, core: int) -> Iterator[tuple[str, int]]:
 class Gateway:
     """One gateway in its own directory. `exit_code` and `left_behind` are known once it was stopped."""
 
-    def __init__(
-        self, directory: Path, cores: Cores, database_url: str | None, database_pid: int | None
-    ) -> None:
+    def __init__(self, directory: Path, cores: Cores, database_url: str | None, database_pid: int | None) -> None:
         self.port = free_port()
         self.admin_key = secrets.token_urlsafe(32)
         self.exit_code: int | None = None

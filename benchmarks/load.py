@@ -215,9 +215,7 @@ def main() -> None:
     parser.add_argument("--ramp-s", type=float, default=0.0, help="spread the first requests over this time")
     parser.add_argument("--stream", action="store_true")
     parser.add_argument("--frames", type=int, default=30, help="content frames of a whole stream")
-    parser.add_argument(
-        "--spec", action="store_true", help="read all of this as one JSON object from standard input"
-    )
+    parser.add_argument("--spec", action="store_true", help="read all of this as one JSON object from standard input")
     given = vars(parser.parse_args())
     if given.pop("spec"):
         load = msgspec.json.decode(sys.stdin.buffer.read(), type=Load)

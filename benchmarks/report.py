@@ -65,9 +65,7 @@ def _number(value: float) -> str:
 def show(report: Report, console: Console) -> None:
     """Print the tables."""
     machine = report.machine
-    title = (
-        f"Tollgate, layout {report.layout}, {report.database}, {report.rounds} rounds of {report.seconds} s"
-    )
+    title = f"Tollgate, layout {report.layout}, {report.database}, {report.rounds} rounds of {report.seconds} s"
     table = Table(title=title, title_justify="left")
     for name, justify in (
         ("load", "left"),

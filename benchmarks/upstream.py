@@ -183,9 +183,7 @@ async def serve(port: int, frames: int, interval_ms: float) -> None:
     """Listen on 127.0.0.1 until cancelled; the port is printed once connections are accepted."""
     count = Count()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: Upstream(count, frames, interval_ms), "127.0.0.1", port, backlog=1024
-    )
+    server = await loop.create_server(lambda: Upstream(count, frames, interval_ms), "127.0.0.1", port, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     gc.freeze()
     await server.serve_forever()
@@ -194,9 +192,7 @@ async def serve(port: int, frames: int, interval_ms: float) -> None:
 def main() -> None:
     """Read the command line and serve."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.upstream", description=__doc__)
-    parser.add_argument(
-        "--port", type=int, default=0, help="0 picks a free one; the port is printed on start"
-    )
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free one; the port is printed on start")
     parser.add_argument("--frames", type=int, default=30, help="content frames a stream")
     parser.add_argument("--interval-ms", type=float, default=15.0, help="time between two frames")
     arguments = parser.parse_args()
