@@ -56,7 +56,7 @@ async def run_worker(settings: Settings, door_fd: int) -> None:
 
     def stop() -> None:
         server.should_exit = True
-        asyncio.get_running_loop().call_later(settings.drain_seconds, app.state.interrupt)
+        asyncio.get_running_loop().call_later(settings.drain_seconds, app.interrupt)
 
     _on_stop(stop)
     # What was made so far lives as long as the process: the collector need not look at it again.

@@ -19,7 +19,7 @@ from app.base.ids import new_request_id
 from app.proxy.journey import Headers, Journey, Visit
 from app.proxy.records import Model
 
-__all__ = ["make_door"]
+__all__ = ["hot_paths", "make_door"]
 
 Handle = Callable[[Visit, "HttpReply", Scope], Awaitable[None]]
 
@@ -71,6 +71,11 @@ def make_door(journey: Journey, max_body_bytes: int) -> list[ASGIRouteHandler]:
         route("/models", "GET", models, is_mount=True),
         route("/receipts", "GET", receipt, is_mount=True),
     ]
+
+
+def hot_paths(doors: list[ASGIRouteHandler]) -> dict[str, ASGIRouteHandler]:
+    """The handlers that a server may call without any routing, by their whole path."""
+    return {path: door for door in doors for path in door.paths if path.endswith("/chat/completions")}
 
 
 class HttpReply:
