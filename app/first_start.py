@@ -66,18 +66,5 @@ async def set_up(database: Database, settings: Settings) -> Welcome | None:
         account = await create_account(db, "demo")
         await open_wallet(db, account.id)
         await add_credit(db, account.id, _DEMO_CREDIT, "demo credit", "demo")
-        _, demo_key = await create_key(
-            db,
-            account.id,
-            {
-                "name": "demo",
-                "models": None,
-                "allowed_cidrs": None,
-                "expires_at_ms": None,
-                "rpm": 0,
-                "tpm": 0,
-                "concurrency": 0,
-                "enabled": True,
-            },
-        )
+        _, demo_key = await create_key(db, account.id, {"name": "demo"})
     return Welcome(None if settings.admin_key else admin_key, demo_key)

@@ -23,6 +23,16 @@ __all__ = [
 ]
 
 
+_UNLIMITED = {
+    "models": None,
+    "allowed_cidrs": None,
+    "expires_at_ms": None,
+    "rpm": 0,
+    "tpm": 0,
+    "concurrency": 0,
+    "enabled": True,
+}
+
 _with_secret = select(
     keys,
     key_secrets.c.hint,
@@ -48,10 +58,12 @@ async def list_accounts(db: AsyncConnection, after: str, limit: int) -> list[Acc
 
 
 async def create_key(db: AsyncConnection, account_id: str, values: dict[str, Any]) -> tuple[Key, str]:
-    """A new key and its secret, which nobody can read again."""
+    """A new key and its secret, which nobody can read again. What `values` leaves out is not limited."""
     key_id, secret = new_id("key"), new_key()
     created = now_ms()
-    await db.execute(insert(keys).values(id=key_id, account_id=account_id, created_at_ms=created, **values))
+    await db.execute(
+        insert(keys).values(id=key_id, account_id=account_id, created_at_ms=created, **{**_UNLIMITED, **values})
+    )
     await _add_secret(db, key_id, secret)
     key = await find_key(db, key_id)
     assert key is not None

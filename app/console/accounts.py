@@ -105,18 +105,9 @@ class AccountsController(Controller):
         values = _columns(data)
         if "name" not in values:
             raise InvalidField("name", "is required")
-        blank = {
-            "models": None,
-            "allowed_cidrs": None,
-            "expires_at_ms": None,
-            "rpm": 0,
-            "tpm": 0,
-            "concurrency": 0,
-            "enabled": True,
-        }
         await _account(office, account_id)
         async with office.database.write() as db:
-            key, secret = await customers.create_key(db, account_id, {**blank, **values})
+            key, secret = await customers.create_key(db, account_id, values)
         return {**_show_key(key), "key": secret}
 
     @get("/{account_id:str}/keys")

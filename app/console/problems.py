@@ -1,7 +1,6 @@
 """Errors to operators, as RFC 9457 problem details; `param` names the field at fault."""
 
 import logging
-import re
 from typing import Any
 
 import msgspec
@@ -9,13 +8,11 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 
 from app.base.errors import InternalError, InvalidField, TollgateError
+from app.base.fields import named_fault
 
 __all__ = ["show_problem"]
 
 log = logging.getLogger("tollgate.console")
-
-_PATH = re.compile(r"(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?", re.DOTALL)
-_FIELD = re.compile(r"Object (?:missing required|contains unknown) field `(?P<name>.*)`")
 
 
 def show_problem(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
@@ -43,6 +40,10 @@ def show_problem(request: Request[Any, Any, Any], error: Exception) -> Response[
 def _known(error: Exception) -> TollgateError:
     if isinstance(error, TollgateError):
         return error
+    if isinstance(error, msgspec.ValidationError):  # a body that a controller reads itself
+        return named_fault(str(error))
+    if isinstance(error, msgspec.DecodeError):
+        return InvalidField(None, f"the body is not valid JSON ({error})")
     if isinstance(error, ValidationException):
         return _invalid(error)
     if isinstance(error, HTTPException):
@@ -56,11 +57,5 @@ def _known(error: Exception) -> TollgateError:
 def _invalid(error: ValidationException) -> InvalidField:
     """Litestar's list of faults: the first is told, in our words."""
     fault: Any = error.extra[0] if isinstance(error.extra, list) and error.extra else {}
-    message, path = str(fault.get("message", error.detail)), str(fault.get("key", ""))
-    match = _PATH.fullmatch(message)
-    if match is not None and match["path"] is not None:
-        message, path = match["what"], match["path"]
-    if named := _FIELD.fullmatch(message):
-        path = f"{path}.{named['name']}" if path and path != "data" else named["name"]
-        message = "is required" if "missing" in message else "is not a field here"
-    return InvalidField(path or None, message[:1].lower() + message[1:])
+    path = str(fault.get("key", ""))
+    return named_fault(str(fault.get("message", error.detail)), "" if path == "data" else path)

@@ -160,3 +160,17 @@ def test_what_is_set_up_works_at_once_on_every_worker(shop: Shop) -> None:
     served = [works_everywhere(customer, shop.model(vendor)) for _ in range(5)]
 
     assert served == [True] * 5
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [(b'{"overlap_seconds": -1}', "overlap_seconds"), (b'{"overlap": 1}', "overlap"), (b"{", "JSON")],
+)
+def test_a_bad_rotation_is_a_problem(shop: Shop, body: bytes, named: str) -> None:
+    """Its body may be left out; one that is there is checked like any other, and the key stays as it was."""
+    customer = shop.customer()
+
+    problem = assert_problem(shop.operator.http.post(f"/keys/{customer.key_id}/rotate", content=body), 400)
+
+    assert named in str(problem)
+    assert customer.http.get("/v1/models").status_code == 200

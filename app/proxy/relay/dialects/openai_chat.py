@@ -3,13 +3,13 @@
 Source: the Chat Completions API reference, and the documents of gateways that customers come from.
 """
 
-import re
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Raw
 
 from app.base.errors import InvalidField
+from app.base.fields import named_fault
 from app.proxy.records import Order
 
 __all__ = ["NAME", "read_order", "write_request"]
@@ -78,8 +78,6 @@ _fields = msgspec.json.Decoder(dict[str, Raw])
 _request = msgspec.json.Decoder(_Request)
 _options = msgspec.json.Decoder(dict[str, Any] | None)
 _encode = msgspec.json.Encoder().encode
-_problem = re.compile(r"(?P<what>.*?)(?: - at `(?:key in )?\$\.?(?P<path>.*)`)?", re.DOTALL)
-_missing = re.compile(r"Object missing required field `(.*)`")
 
 
 def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
@@ -88,7 +86,7 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         fields = _fields.decode(body)
         request = _request.decode(body)
     except msgspec.ValidationError as error:
-        raise _named(str(error)) from None
+        raise named_fault(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidField(None, f"the body is not valid JSON ({error})") from None
     texts, images, image_bytes = _walk(request.messages)
@@ -145,13 +143,3 @@ def _walk(messages: list[_Message]) -> tuple[tuple[str, ...], int, int]:
                     images += 1
                     image_bytes += size
     return tuple(texts), images, image_bytes
-
-
-def _named(message: str) -> InvalidField:
-    """msgspec says ``Expected `float` <= 2.0 - at `$.temperature` ``: the path becomes the `param`."""
-    match = _problem.fullmatch(message)
-    assert match is not None
-    what, path = match["what"], match["path"] or ""
-    if missing := _missing.fullmatch(what):
-        return InvalidField(f"{path}.{missing[1]}" if path else missing[1], "is required")
-    return InvalidField(path or None, what[:1].lower() + what[1:])
