@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LOCK_FLAGS := --quiet --universal --generate-hashes --no-header
 READY := $(VENV)/.ready
 
-.PHONY: serve test check lint bench lock clean
+.PHONY: serve test check lint bench chaos lock clean
 
 serve: $(READY)  ## migrate and serve in the foreground; SIGTERM drains
 	@exec $(BIN)/tollgate serve
@@ -20,6 +20,9 @@ check: $(READY)  ## style, types, walls between rooms
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/yamllint --strict -d '{extends: relaxed, rules: {line-length: {max: 120}}}' docker-compose.yml
+
+chaos: $(READY)  ## faults under load: kill, pause and restart everything, then the books
+	$(BIN)/python -m benchmarks.chaos $(CHAOS)
 
 bench: $(READY)  ## requests/s, added latency, CPU, memory, and the books against the upstream's count
 	$(BIN)/python -m benchmarks

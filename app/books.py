@@ -11,10 +11,12 @@ from app.base.redis import embedded_url
 from app.base.wire import Wire
 from app.catalog.customers import key_of_secret
 from app.catalog.installation import read_installation
-from app.catalog.offers import prices_of
 from app.catalog.pricing import Prices, amount_nano
 from app.catalog.records import Key
+from app.catalog.versions import prices_of
 from app.ledger.bookkeeper import Bookkeeper
+from app.ledger.debits import Taken, take_back
+from app.ledger.posting import posted_among
 from app.ledger.rebuild import apply_credits, rebuild_wallet
 from app.ledger.reports import find_receipt
 from app.ledger.stream import ReceiptStreams
@@ -44,7 +46,7 @@ class Books:
         self.wire = Wire(redis_url(settings))
         self.wallets = Wallets(self.wire, self.shards)
         self.sealer = Sealer(settings.secret_key)
-        self._prices: dict[str, Prices | None] = {}
+        self._prices: dict[str, Prices] = {}
 
     async def open(self) -> None:
         await self.wire.open()
@@ -59,12 +61,30 @@ class Books:
     async def apply_credits(self, account_id: str) -> None:
         await apply_credits(self.database, self.wallets, account_id)
 
+    async def take_back(
+        self,
+        account_id: str,
+        amount_nano: int,
+        memo: str,
+        idempotency_key: str | None,
+        *,
+        corrects: str | None = None,
+    ) -> Taken:
+        """Raises InvalidField where the wallet does not have it free; see app.ledger.debits."""
+        return await take_back(
+            self.database, self.wallets, account_id, amount_nano, memo, idempotency_key, corrects=corrects
+        )
+
     async def verify(self) -> Verdict:
-        return await verify(self.database, self.wallets, self._recompute)
+        return await verify(self.database, self.wallets, self.price)
 
     async def find_key(self, secret_digest: bytes) -> Key | None:
         async with self.database.read() as db:
             return await key_of_secret(db, secret_digest)
+
+    async def is_posted(self, request_id: str) -> bool:
+        async with self.database.read() as db:
+            return bool(await posted_among(db, [request_id]))
 
     async def find_receipt(self, request_id: str, account_id: str) -> dict[str, object] | None:
         """A customer asks right behind the answer: a request of the last seconds may be on its way into the books."""
@@ -76,25 +96,13 @@ class Books:
                 return receipt
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def _recompute(
-        self,
-        price_version: str,
-        input_tokens: int,
-        output_tokens: int,
-        cached_input_tokens: int,
-        cache_write_tokens: int,
-    ) -> int | None:
+    async def price(self, price_version: str, usage: Usage, multiplier: int) -> int | None:
+        """What usage costs at a price version, times a multiplier's millionths; None where there is no such version."""
         if price_version not in self._prices:
             async with self.database.read() as db:
-                self._prices[price_version] = (await prices_of(db, {price_version})).get(price_version)
-        prices = self._prices[price_version]
-        usage = Usage(
-            input_tokens=input_tokens,
-            output_tokens=output_tokens,
-            cached_input_tokens=cached_input_tokens,
-            cache_write_tokens=cache_write_tokens,
-        )
-        return None if prices is None else amount_nano(prices, usage)
+                self._prices |= await prices_of(db, {price_version})
+        prices = self._prices.get(price_version)
+        return None if prices is None else amount_nano(prices, usage, multiplier)
 
 
 def _is_recent(request_id: str) -> bool:
@@ -118,6 +126,13 @@ async def open_books(settings: Settings) -> Books:
 
 
 def make_bookkeeper(books: Books) -> Bookkeeper:
-    sweep_every_ms = max(200, min(5_000, books.settings.lease_seconds * 1000 // 4))
-    streams = ReceiptStreams(books.wire, books.shards)
-    return Bookkeeper(books.database, streams, books.wallets, sweep_every_ms)
+    lease_ms = books.settings.lease_seconds * 1000
+    return Bookkeeper(
+        books.database,
+        ReceiptStreams(books.wire, books.shards),
+        books.wallets,
+        books.price,
+        sweep_every_ms=max(200, min(5_000, lease_ms // 4)),
+        lease_ms=lease_ms,
+        expired_policy="full" if books.settings.policy_expired == "full" else "free",
+    )

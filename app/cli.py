@@ -1,29 +1,27 @@
 """The command line: `tollgate serve`, and what an operator does beside it. `--json` everywhere that prints a result."""
 
 import json
-import sys
-from collections.abc import Coroutine
 from typing import Annotated, Any
 
 import typer
-import uvloop
-from rich.console import Console
 from rich.table import Table
 
 from app.base.database import Database
-from app.base.errors import TollgateError
 from app.books import open_books
+from app.commands.common import AsJson, console
+from app.commands.common import read_settings as _settings
+from app.commands.common import run as _run
+from app.commands.prices import prices
+from app.commands.statements import statement
 from app.first_start import Welcome, set_up
 from app.processes import run_bookkeeper
 from app.schema import migrate as migrate_schema
-from app.settings import Settings, SettingsError, load_settings, start_logging
-from app.supervisor import AlreadyRunning
+from app.settings import Settings
 from app.supervisor import serve as supervise
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-console = Console(highlight=False, soft_wrap=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+cli.add_typer(prices, name="prices")
+cli.command()(statement)
 
 
 @cli.command()
@@ -114,24 +112,6 @@ def _greet(settings: Settings, welcome: Welcome) -> None:
         f"""  -d '{{"model": "sandbox", "messages": [{{"role": "user", "content": "Hello!"}}]}}'\n""",
         flush=True,
     )
-
-
-def _settings() -> Settings:
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(2) from None
-    start_logging(settings)
-    return settings
-
-
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
-    try:
-        return uvloop.run(work)
-    except (TollgateError, AlreadyRunning, LookupError) as error:
-        print(error, file=sys.stderr)
-        raise typer.Exit(1) from None
 
 
 def main() -> None:

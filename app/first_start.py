@@ -45,7 +45,6 @@ async def set_up(database: Database, settings: Settings) -> Welcome | None:
                 "base_url": "sandbox:",
                 "credentials": [],
                 "models": {"sandbox": "sandbox"},
-                "costs": {},
                 "timeouts": msgspec.to_builtins(Timeouts()),
                 "priority": 0,
                 "weight": 1,

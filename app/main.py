@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import redis.asyncio as redis
 from litestar import Litestar, Router, get
 from litestar.datastructures import State
@@ -26,12 +27,18 @@ from app.books import Books, redis_url
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.console.accounts import AccountsController, KeysController
 from app.console.books import BooksController
+from app.console.corrections import CorrectionsController
+from app.console.journal import JournalController
 from app.console.offers import ChannelsController, ModelsController
 from app.console.office import Office, operator_guard
 from app.console.page import console_page
+from app.console.prices import PriceBooksController, PricesController
 from app.console.problems import show_problem
+from app.console.statements import ReportsController, StatementsController
+from app.console.vouchers import VouchersController
 from app.proxy.access import Keyring
 from app.proxy.admission import AdmissionDesk
+from app.proxy.counter import Counter
 from app.proxy.door import hot_paths, make_door
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
@@ -39,12 +46,16 @@ from app.proxy.relay.probe import probe_channel
 from app.proxy.relay.providers import PROVIDERS
 from app.proxy.relay.sandbox import SandboxTransport
 from app.proxy.relay.upstream import VendorTransport
-from app.proxy.settlement import Clerk, Leases
+from app.proxy.settlement import Clerk, Leases, Policies, Spool
 from app.quota.gate import Gate
+from app.settings import Settings
+from app.till import Till
 
 __all__ = ["App", "create_app"]
 
 log = logging.getLogger("tollgate")
+
+_RELOAD_S = 1.0
 
 
 class _Worker:
@@ -53,11 +64,14 @@ class _Worker:
     def __init__(self, books: Books) -> None:
         self.books = books
         self.snapshot: Snapshot = EMPTY
+        self._is_stale = True
+        self._reading = asyncio.Lock()
         self.events: redis.Redis = connect(redis_url(books.settings))
         gate = Gate(books.wire, books.settings.lease_seconds * 1000)
         self.keyring = Keyring(books.find_key, books.shards)
         self.leases = Leases(gate)
-        self.clerk = Clerk(gate, self.leases)
+        spool = Spool(books.settings.data_dir / "spool")
+        self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
         self.relay = Relay(VendorTransport(), SandboxTransport())
         self.journey = Journey(
             keyring=self.keyring,
@@ -65,6 +79,7 @@ class _Worker:
             relay=self.relay,
             clerk=self.clerk,
             leases=self.leases,
+            gate=gate,
             snapshot=lambda: self.snapshot,
             find_receipt=books.find_receipt,
             format_usd=format_usd,
@@ -74,6 +89,8 @@ class _Worker:
         kind, _, name = event.partition(":")
         if kind == "key":
             self.keyring.forget(name)
+        elif kind == "account":
+            self.keyring.forget_account(name)
         elif kind == "catalog":
             await self.reload()
 
@@ -82,10 +99,21 @@ class _Worker:
         await self.reload()
 
     async def reload(self) -> None:
-        try:
-            self.snapshot = await load_snapshot(self.books.database, self.books.sealer)
-        except ServiceUnavailable:
-            log.warning("the catalogue could not be read again: the last one stands")
+        async with self._reading:  # one at a time: the last to be read is the last that stands
+            try:
+                self.snapshot = await load_snapshot(self.books.database, self.books.sealer)
+            except ServiceUnavailable:
+                log.warning("the catalogue could not be read: what is known of it stands, and it is tried again")
+                self._is_stale = True
+            else:
+                self._is_stale = False
+
+    async def stay_fresh(self) -> None:
+        """Reads again what could not be read, until cancelled."""
+        while True:
+            await asyncio.sleep(_RELOAD_S)
+            if self._is_stale:
+                await self.reload()
 
     async def announce(self, event: str) -> None:
         if not await announce(self.events, event):
@@ -94,10 +122,15 @@ class _Worker:
     @asynccontextmanager
     async def working(self, _app: Litestar) -> AsyncIterator[None]:
         """Litestar's lifespan: up before the first request, down after the last."""
-        await self.reload()
+        while self._is_stale:  # an empty catalogue would tell customers that their models are gone
+            await self.reload()
+            if self._is_stale:
+                await asyncio.sleep(_RELOAD_S)
         tasks = [
+            asyncio.create_task(self.stay_fresh(), name="catalogue"),
             asyncio.create_task(follow(self.events, self.heard, self.missed), name="events"),
             asyncio.create_task(self.leases.keep(), name="leases"),
+            asyncio.create_task(self.clerk.replay(), name="spool"),
         ]
         try:
             yield
@@ -124,14 +157,15 @@ class App:
         self._hot = {path: handler.fn for path, handler in hot.items()}
         self.interrupt = journey.interrupt
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         handle = self._hot.get(scope["path"]) if scope["type"] == ScopeType.HTTP else None
-        await (self.litestar if handle is None else handle)(scope, receive, send)
+        return (self.litestar if handle is None else handle)(scope, receive, send)
 
 
 def create_app(books: Books) -> App:
     """The application of one worker. `books` must be open, in the loop that will serve."""
     worker = _Worker(books)
+    till = Till(books)
     office = Office(
         database=books.database,
         sealer=books.sealer,
@@ -140,16 +174,26 @@ def create_app(books: Books) -> App:
         default_base_urls={name: provider.base_url for name, provider in PROVIDERS.items()},
         announce=worker.announce,
         apply_credits=books.apply_credits,
+        take_back=books.take_back,
         verify=books.verify,
         probe_channel=lambda channel, model: probe_channel(worker.relay, channel, model),
     )
     admin = Router(
         "/admin/v1",
-        route_handlers=[AccountsController, KeysController, ChannelsController, ModelsController, BooksController],
+        route_handlers=[
+            AccountsController,
+            KeysController,
+            ChannelsController,
+            ModelsController,
+            PriceBooksController,
+            PricesController,
+            BooksController,
+            *(CorrectionsController, JournalController, ReportsController, StatementsController, VouchersController),
+        ],
         guards=[operator_guard],
         dependencies={"office": Provide(lambda: office, sync_to_thread=False)},
     )
-    doors = make_door(worker.journey, books.settings.max_body_bytes)
+    doors = make_door(worker.journey, Counter(worker.keyring, till.redeem, till), books.settings.max_body_bytes)
     litestar = Litestar(
         route_handlers=[
             *doors,
@@ -160,10 +204,16 @@ def create_app(books: Books) -> App:
         state=State({"office": office}),
         exception_handlers={Exception: show_problem},
         lifespan=[worker.working],
+        logging_config=None,  # the process has one already
         openapi_config=OpenAPIConfig(title="Tollgate operator API", version="1"),
         request_max_body_size=books.settings.max_body_bytes,
     )
     return App(litestar, hot_paths(doors), worker.journey)
+
+
+def _policies(settings: Settings) -> Policies:
+    names = Policies.__struct_fields__
+    return msgspec.convert({name: getattr(settings, f"policy_{name}") for name in names}, Policies)
 
 
 def _health(worker: _Worker) -> list[Any]:

@@ -1,5 +1,5 @@
-"""What the supervisor starts: `python -m app.processes worker FD | bookkeeper`. Each ends itself when its supervisor is
-gone, and each loads only the rooms that it works in.
+"""What the supervisor starts: `python -m app.processes worker SUPERVISOR FD | bookkeeper SUPERVISOR`. Each ends itself
+when its supervisor, told by its pid, is gone; and each loads only the rooms that it works in.
 """
 
 import asyncio
@@ -25,10 +25,11 @@ _KEEP_ALIVE_S = 75
 _INTERRUPTED_S = 5  # for streams to say that they are cut off, and to settle
 
 
-async def run_worker(settings: Settings, door_fd: int) -> None:
+async def run_worker(settings: Settings, supervisor: int, door_fd: int) -> None:
     """Serves the listening socket `door_fd` until SIGTERM, then drains."""
     import uvicorn  # noqa: PLC0415 (the bookkeeper does without these)
 
+    from app.http import HttpProtocol  # noqa: PLC0415
     from app.main import create_app  # noqa: PLC0415
 
     class Server(uvicorn.Server):
@@ -42,7 +43,8 @@ async def run_worker(settings: Settings, door_fd: int) -> None:
     app = create_app(books)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        interface="asgi3",
+        http=HttpProtocol,
         ws="none",
         proxy_headers=False,  # who may say whose address it is has to be told first
         lifespan="on",
@@ -58,7 +60,7 @@ async def run_worker(settings: Settings, door_fd: int) -> None:
         server.should_exit = True
         asyncio.get_running_loop().call_later(settings.drain_seconds, app.interrupt)
 
-    _on_stop(stop)
+    _on_stop(stop, supervisor)
     # What was made so far lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -66,30 +68,31 @@ async def run_worker(settings: Settings, door_fd: int) -> None:
     await server.serve(sockets=[socket.socket(fileno=door_fd)])
 
 
-async def run_bookkeeper(settings: Settings) -> None:
+async def run_bookkeeper(settings: Settings, supervisor: int | None = None) -> None:
     """Posts until SIGTERM, then what is left."""
     books = await open_books(settings)
     stopping = asyncio.Event()
-    _on_stop(stopping.set)
+    _on_stop(stopping.set, supervisor)
     try:
         await make_bookkeeper(books).run(stopping)
     finally:
         await books.close()
 
 
-def _on_stop(stop: Callable[[], None]) -> None:
+def _on_stop(stop: Callable[[], None], supervisor: int | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    parent = os.getppid()
 
     def watch_parent() -> None:
-        if os.getppid() != parent:
+        # Told, not looked up: it may have been killed before this process could look.
+        if os.getppid() != supervisor:
             stop()
         else:
             loop.call_later(_PARENT_EVERY_S, watch_parent)
 
-    watch_parent()
+    if supervisor is not None:
+        watch_parent()
 
 
 def main(words: list[str]) -> int:
@@ -97,10 +100,10 @@ def main(words: list[str]) -> int:
     start_logging(settings)
     try:
         match words:
-            case ["worker", door_fd]:
-                uvloop.run(run_worker(settings, int(door_fd)))
-            case ["bookkeeper"]:
-                uvloop.run(run_bookkeeper(settings))
+            case ["worker", supervisor, door_fd]:
+                uvloop.run(run_worker(settings, int(supervisor), int(door_fd)))
+            case ["bookkeeper", supervisor]:
+                uvloop.run(run_bookkeeper(settings, int(supervisor)))
             case _:
                 return 2
     except (TollgateError, LookupError) as error:

@@ -32,6 +32,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: int = 60  # how long a hold outlives the last sign of life of its worker
     max_body_bytes: int = 32 * 1024 * 1024
     drain_seconds: int = 30  # how long a running stream may go on after SIGTERM
+    # What an ending costs the customer: `full`, `delivered` or `free`; see `proxy.settlement.policies`.
+    policy_cut: str = "delivered"  # the vendor broke off in mid-answer
+    policy_client_gone: str = "full"  # the customer hung up
+    policy_interrupted: str = "delivered"  # this gateway stopped
+    policy_out_of_credit: str = "delivered"  # the wallet could not pay for more of a stream
+    policy_no_usage: str = "full"  # complete, but the vendor sent no usage: it is counted here
+    policy_expired: str = "free"  # the worker died: `full` is the worst case that was held
 
     @property
     def embedded_redis(self) -> bool:
@@ -49,6 +56,14 @@ _BOUNDS = {
     "lease_seconds": (1, 3600),
     "max_body_bytes": (1024, 2**31),
     "drain_seconds": (1, 3600),
+}
+_CHOICES = {
+    "policy_cut": ("full", "delivered", "free"),
+    "policy_client_gone": ("full", "delivered", "free"),
+    "policy_interrupted": ("full", "delivered", "free"),
+    "policy_out_of_credit": ("full", "delivered", "free"),
+    "policy_no_usage": ("full", "free"),
+    "policy_expired": ("full", "free"),
 }
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -78,6 +93,10 @@ def _parse(name: str, text: str, field: str) -> object:
         if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
             raise SettingsError(f"{name} must be a whole number from {low} to {high}")
         return int(text)
+    if field in _CHOICES:
+        if text.lower() not in _CHOICES[field]:
+            raise SettingsError(f"{name} must be one of {', '.join(_CHOICES[field])}")
+        return text.lower()
     return Path(text) if field == "data_dir" else text.lower() if field == "log_level" else text
 
 

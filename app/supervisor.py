@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import os
 import signal
 import socket
 import sys
@@ -56,9 +57,9 @@ async def serve(settings: Settings, welcome: Callable[[Welcome], None], *, with_
 
 
 async def _run_house(settings: Settings, door: socket.socket, stopping: asyncio.Event, with_bookkeeper: bool) -> None:
-    bookkeepers = [Child("bookkeeper", _ours("bookkeeper"))] if with_bookkeeper else []
+    bookkeepers = [Child("bookkeeper", _ours("bookkeeper", str(os.getpid())))] if with_bookkeeper else []
     workers = [
-        Child(f"worker {number + 1}", _ours("worker", str(door.fileno())), keep_fds=(door.fileno(),))
+        Child(f"worker {number + 1}", _ours("worker", str(os.getpid()), str(door.fileno())), keep_fds=(door.fileno(),))
         for number in range(settings.worker_count)
     ]
     for child in (*bookkeepers, *workers):

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -12,8 +13,10 @@ from tests.upstreams import Street
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("servers")
+def home() -> Iterator[Path]:
+    """Not one of pytest's own: another run beside this one may clear those away under running servers."""
+    with TemporaryDirectory(prefix="tollgate-", ignore_cleanup_errors=True) as path:
+        yield Path(path)
 
 
 @pytest.fixture(scope="session", autouse=True)

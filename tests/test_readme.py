@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,14 @@ def test_every_command_of_the_readme_runs(newcomer: Gateway, street: Street) -> 
     """In the README's order, with the keys that the first start printed."""
     vendor = street.open(answers_of_a_vendor())
     demo_key = re.findall(r"sk-[0-9A-Za-z]{49}", newcomer.log)[0]
-    environ = {**os.environ, "KEY": demo_key, "ADMIN_KEY": ADMIN_KEY, "VENDOR_KEY": "vendor-secret-readme"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where `tollgate` is installed
+    environ = {
+        **newcomer.process_environ,
+        "PATH": path,
+        "KEY": demo_key,
+        "ADMIN_KEY": ADMIN_KEY,
+        "VENDOR_KEY": "vendor-secret-readme",
+    }
     answers = []
     for language, block in BLOCKS:
         if block.startswith(("make ", "export ")):

@@ -1,6 +1,8 @@
 """The database: one async engine, and the two ways to use it. Tables belong to the rooms; their metadata is joined here
 so that Alembic sees one schema."""
 
+import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,8 +27,10 @@ metadata = MetaData(
 )
 
 _SQLITE_BUSY_MS = 10_000
-# PostgreSQL's codes: serialization failure, deadlock, and a server that shuts down or starts up.
-_TRY_AGAIN = frozenset({"40001", "40P01", "57P01", "57P02", "57P03"})
+_WAL_RETRY_MS = 10
+# PostgreSQL's codes: a connection lost (while it is made, SQLAlchemy does not say so), serialization failure, deadlock,
+# and a server that shuts down or starts up.
+_TRY_AGAIN = frozenset({"08000", "08001", "08003", "08004", "08006", "40001", "40P01", "57P01", "57P02", "57P03"})
 
 
 class Database:
@@ -85,18 +89,30 @@ async def _translated() -> AsyncIterator[None]:
         raise
 
 
+def _enter_wal(cursor: Any) -> None:
+    """The switch of a new file to WAL wants it alone, and SQLite refuses a second at once rather than let it wait."""
+    for remaining in reversed(range(_SQLITE_BUSY_MS // _WAL_RETRY_MS)):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or not remaining:
+                raise
+        time.sleep(_WAL_RETRY_MS / 1000)
+
+
 def _tune_sqlite(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def _connected(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # BEGIN is said below, not by the driver
         cursor = connection.cursor()
         for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",  # a committed posting survives a power cut
             f"busy_timeout={_SQLITE_BUSY_MS}",
+            "synchronous=FULL",  # a committed posting survives a power cut
             "foreign_keys=ON",
         ):
             cursor.execute(f"PRAGMA {pragma}")
+        _enter_wal(cursor)
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")

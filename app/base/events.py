@@ -1,6 +1,6 @@
-"""Changes, announced to every worker over Redis pub/sub: `key:<id>` or `catalog`. An operator's write is answered once
-every worker has taken note, so that the next request finds it wherever it lands. Announcements can be missed, so
-whoever follows is told when that may have happened, and again for as long as the link is down.
+"""Changes, announced to every worker over Redis pub/sub: `key:<id>`, `account:<id>` or `catalog`. An operator's write
+is answered once every worker has taken note, so that the next request finds it wherever it lands. Announcements can be
+missed, so whoever follows is told when that may have happened, and again for as long as the link is down.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ async def follow(
                 await missed()
                 await _listen(client, link, heard)
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("announcements are cut off: %s", error or type(error).__name__)
+            log.warning("announcements are cut off: %s", str(error) or type(error).__name__)
         await missed()
         await asyncio.sleep(_RETRY_S)
 

@@ -7,13 +7,26 @@ import re
 
 from app.base.errors import InvalidField
 
-__all__ = ["NANO_PER_USD", "TOKENS_PER_PRICE", "WALLET_MAX_NANO", "format_usd", "parse_usd", "round_charge"]
+__all__ = [
+    "MULTIPLIER_ONE",
+    "NANO_PER_USD",
+    "TOKENS_PER_PRICE",
+    "WALLET_MAX_NANO",
+    "format_multiplier",
+    "format_usd",
+    "parse_multiplier",
+    "parse_usd",
+    "round_charge",
+]
 
 NANO_PER_USD = 1_000_000_000
 TOKENS_PER_PRICE = 1_000_000
+MULTIPLIER_ONE = 1_000_000  # multipliers are whole millionths
+_MULTIPLIER_MOST = 1_000 * MULTIPLIER_ONE
 # Lua's numbers are doubles: exact up to 2^53. A wallet may never pass it (about 9 million USD).
 WALLET_MAX_NANO = 2**53 - 1
 
+_MULTIPLIER = re.compile(r"(\d{1,4})(?:\.(\d{1,6}))?", re.ASCII)
 _DECIMAL = re.compile(r"(-?)(\d{1,10})(?:\.(\d{1,9}))?", re.ASCII)
 
 
@@ -34,6 +47,25 @@ def format_usd(nano: int) -> str:
     return f"{'-' if nano < 0 else ''}{whole}.{decimals}"
 
 
-def round_charge(nano_times_million: int) -> int:
-    """Tokens x price summed over all classes, in nano-USD: rounded half up, once a receipt."""
-    return (nano_times_million + TOKENS_PER_PRICE // 2) // TOKENS_PER_PRICE
+def parse_multiplier(text: object, field: str) -> int:
+    """Millionths of a decimal string (`"1.25"`, at most six decimals, at most 1000). Raises InvalidField."""
+    match = _MULTIPLIER.fullmatch(text) if isinstance(text, str) else None
+    value = 0 if match is None else int(match[1]) * MULTIPLIER_ONE + int((match[2] or "").ljust(6, "0"))
+    if match is None or value > _MULTIPLIER_MOST:
+        raise InvalidField(field, 'must be a decimal string from "0" to "1000" with at most six decimals')
+    return value
+
+
+def format_multiplier(millionths: int) -> str:
+    """`"1.25"`, `"1"`."""
+    whole, rest = divmod(millionths, MULTIPLIER_ONE)
+    decimals = f"{rest:06d}".rstrip("0")
+    return f"{whole}.{decimals}" if decimals else str(whole)
+
+
+def round_charge(nano_times_million: int, fixed_nano: int = 0, multiplier: int = MULTIPLIER_ONE) -> int:
+    """Tokens x price summed over all classes, plus `fixed_nano`, times `multiplier` millionths; in nano-USD, rounded
+    half up, once a receipt."""
+    exact = (nano_times_million + fixed_nano * TOKENS_PER_PRICE) * multiplier
+    divisor = TOKENS_PER_PRICE * MULTIPLIER_ONE
+    return (exact + divisor // 2) // divisor

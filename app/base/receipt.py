@@ -6,32 +6,49 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["Attempt", "Draft", "Receipt", "Status", "Usage", "UsageSource"]
+from app.base.money import MULTIPLIER_ONE
+
+__all__ = ["Attempt", "Draft", "Ending", "Movement", "Policy", "Receipt", "Status", "Usage", "UsageSource"]
 
 Status = Literal["ok", "failed", "cancelled", "expired"]
 UsageSource = Literal["upstream", "estimated", "none"]
+# How a request ended: complete; before any content; in mid-answer, by the vendor, the customer, this gateway's stop or
+# the wallet's end; or without a word, its worker gone.
+Ending = Literal["finished", "failed", "cut", "client_gone", "interrupted", "out_of_credit", "expired"]
+# What an ending costs the customer: what the vendor charges, what was delivered, or nothing.
+Policy = Literal["full", "delivered", "free"]
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Tokens by class. `input_tokens` counts all of the prompt, cached included; `output_tokens` reasoning included."""
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tokens by class. `input_tokens` counts all of the prompt, `output_tokens` all of the answer; the others are parts
+    of these, and `cache_write_1h_tokens` a part of `cache_write_tokens`."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
     reasoning_tokens: int = 0
+    audio_input_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_input_tokens: int = 0
+    image_output_tokens: int = 0
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One try of one channel. `error` is None where it served."""
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One try of one channel. `error` is None where it served. `cost_nano` is what the vendor charges for it, served or
+    not: `usage` at the cost prices that `cost_version` names. Customers are never charged for one that failed."""
 
     channel_id: str
     http_status: int | None
     error: str | None
     duration_ms: int
+    cost_nano: int = 0
+    cost_version: str | None = None
+    usage: Usage | None = None
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
+class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a receipt says before the request has run; kept in its hold, for the sweeper."""
 
     created_at_ms: int
@@ -39,6 +56,9 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     stream: bool
     price_version: str
+    multiplier: int = MULTIPLIER_ONE
+    input_bound: int = 0  # the worst case that is held, in tokens
+    output_bound: int = 0
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,6 +74,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: Status
     http_status: int
     price_version: str
+    multiplier: int = MULTIPLIER_ONE  # millionths of the version's prices, as the customer's price book had it
+    ending: Ending = "finished"
+    policy: Policy = "full"
     amount_nano: int = 0
     upstream_cost_nano: int = 0
     upstream_model: str | None = None
@@ -64,3 +87,16 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: tuple[Attempt, ...] = ()
     ttft_ms: int | None = None
     duration_ms: int = 0
+
+
+class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Money that Redis took from a wallet for another reason than a request; posted from the stream like a receipt,
+    once by its id. The stream's entry says the amount beside it."""
+
+    id: str  # of its journal entry
+    account_id: str
+    kind: Literal["lapse", "adjustment"]
+    created_at_ms: int
+    memo: str = ""
+    lot: str | None = None  # the credit that lapsed
+    corrects: str | None = None  # the entry or the request that this puts right

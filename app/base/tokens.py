@@ -6,6 +6,7 @@ The library takes a second and some 70 MB to load, so it is loaded at the first 
 
 import asyncio
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,13 @@ TOKENS_PER_TEXT = 4
 _PIECE_CHARACTERS = 50_000
 
 
+# One thread: several would each load the library, and count no faster together.
+_thread = ThreadPoolExecutor(1, thread_name_prefix="tokens")
+
+
 async def count_tokens(texts: Iterable[str]) -> int:
     """Tokens of all texts; what looks like a special token in them is plain text."""
-    return await asyncio.to_thread(count_tokens_sync, texts)
+    return await asyncio.get_running_loop().run_in_executor(_thread, count_tokens_sync, texts)
 
 
 def count_tokens_sync(texts: Iterable[str]) -> int:

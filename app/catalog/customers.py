@@ -2,15 +2,18 @@
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
 from app.base.ids import digest, hint, new_id, new_key
+from app.catalog.books import require_book
 from app.catalog.records import Account, Key
-from app.catalog.tables import accounts, key_secrets, keys
+from app.catalog.tables import DEFAULT_BOOK, accounts, key_secrets, keys
 
 __all__ = [
+    "books_of_accounts",
     "create_account",
     "create_key",
     "find_account",
@@ -19,9 +22,12 @@ __all__ = [
     "list_accounts",
     "list_keys",
     "rotate_key",
+    "update_account",
     "update_key",
 ]
 
+
+_IDS_A_QUERY = 10_000
 
 _UNLIMITED = {
     "models": None,
@@ -33,28 +39,58 @@ _UNLIMITED = {
     "enabled": True,
 }
 
-_with_secret = select(
-    keys,
-    key_secrets.c.hint,
-    key_secrets.c.expires_at_ms.label("secret_expires_at_ms"),
-).join(key_secrets, key_secrets.c.key_id == keys.c.id)
+_with_secret = (
+    select(
+        keys,
+        accounts.c.book,
+        key_secrets.c.hint,
+        key_secrets.c.expires_at_ms.label("secret_expires_at_ms"),
+    )
+    .join(key_secrets, key_secrets.c.key_id == keys.c.id)
+    .join(accounts, accounts.c.id == keys.c.account_id)
+)
 
 
-async def create_account(db: AsyncConnection, name: str) -> Account:
-    account = Account(new_id("acc"), name, now_ms())
-    await db.execute(insert(accounts).values(id=account.id, name=account.name, created_at_ms=account.created_at_ms))
+async def create_account(db: AsyncConnection, name: str, book: str = DEFAULT_BOOK) -> Account:
+    """Raises InvalidField where there is no such book."""
+    await require_book(db, book)
+    account = Account(id=new_id("acc"), name=name, book=book, created_at_ms=now_ms())
+    await db.execute(insert(accounts).values(**msgspec.structs.asdict(account)))
     return account
+
+
+async def update_account(db: AsyncConnection, account_id: str, values: dict[str, Any]) -> Account | None:
+    """Raises InvalidField where there is no such book."""
+    if "book" in values:
+        await require_book(db, values["book"])
+    if values:
+        await db.execute(update(accounts).where(accounts.c.id == account_id).values(**values))
+    return await find_account(db, account_id)
 
 
 async def find_account(db: AsyncConnection, account_id: str) -> Account | None:
     row = (await db.execute(select(accounts).where(accounts.c.id == account_id))).first()
-    return Account(row.id, row.name, row.created_at_ms) if row else None
+    return _account(row) if row else None
 
 
 async def list_accounts(db: AsyncConnection, after: str, limit: int) -> list[Account]:
     """Oldest first, those after the id `after`."""
     rows = await db.execute(select(accounts).where(accounts.c.id > after).order_by(accounts.c.id).limit(limit))
-    return [Account(row.id, row.name, row.created_at_ms) for row in rows]
+    return [_account(row) for row in rows]
+
+
+async def books_of_accounts(db: AsyncConnection, account_ids: list[str]) -> dict[str, str]:
+    """The price book of each; those that do not exist are left out."""
+    found: dict[str, str] = {}
+    for start in range(0, len(account_ids), _IDS_A_QUERY):
+        some = account_ids[start : start + _IDS_A_QUERY]
+        rows = await db.execute(select(accounts.c.id, accounts.c.book).where(accounts.c.id.in_(some)))
+        found |= {row.id: row.book for row in rows}
+    return found
+
+
+def _account(row: Row[Any]) -> Account:
+    return Account(id=row.id, name=row.name, book=row.book, created_at_ms=row.created_at_ms)
 
 
 async def create_key(db: AsyncConnection, account_id: str, values: dict[str, Any]) -> tuple[Key, str]:
@@ -124,6 +160,7 @@ def _key(row: Row[Any]) -> Key:
     return Key(
         id=row.id,
         account_id=row.account_id,
+        book=row.book,
         name=row.name,
         hint=row.hint,
         models=None if row.models is None else tuple(row.models),

@@ -1,59 +1,86 @@
 """Channels, models and their prices: what is on offer, and where it comes from."""
 
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, insert, select, update
+from sqlalchemy import Row, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
 from app.base.crypto import Sealer, Secret
 from app.base.ids import new_id
-from app.catalog.pricing import Prices
+from app.catalog.pricing import Cost, Prices
 from app.catalog.records import Channel, Model, Timeouts
 from app.catalog.tables import channels, models, price_versions
+from app.catalog.versions import add_version, add_versions, prices_of
 
 __all__ = [
+    "add_models",
     "create_channel",
     "find_channel",
     "find_model",
     "list_channels",
     "list_models",
-    "prices_of",
     "put_model",
+    "set_prices",
     "update_channel",
 ]
 
 
-async def create_channel(db: AsyncConnection, sealer: Sealer, values: dict[str, Any]) -> Channel:
-    """`values` are the columns, but for `credentials`: a list of texts, sealed here."""
+async def create_channel(
+    db: AsyncConnection, sealer: Sealer, values: dict[str, Any], costs: Mapping[str, Prices] = MappingProxyType({})
+) -> Channel:
+    """`values` are the columns, but for `credentials`: a list of texts, sealed here. `costs` go by upstream name."""
     channel_id = new_id("chn")
-    await db.execute(
-        insert(channels).values(id=channel_id, created_at_ms=now_ms(), **_sealed(sealer, channel_id, values))
-    )
+    row = {**_sealed(sealer, channel_id, values), "cost_versions": await _versioned(db, channel_id, costs, {})}
+    await db.execute(insert(channels).values(id=channel_id, created_at_ms=now_ms(), **row))
     channel = await find_channel(db, sealer, channel_id)
     assert channel is not None
     return channel
 
 
 async def update_channel(
-    db: AsyncConnection, sealer: Sealer, channel_id: str, values: dict[str, Any]
+    db: AsyncConnection,
+    sealer: Sealer,
+    channel_id: str,
+    values: dict[str, Any],
+    costs: Mapping[str, Prices] | None = None,
 ) -> Channel | None:
+    """`costs` replaces all of them: changed ones become new versions, equal ones keep theirs."""
+    values = _sealed(sealer, channel_id, values)
+    if costs is not None:
+        old = await db.scalar(select(channels.c.cost_versions).where(channels.c.id == channel_id).with_for_update())
+        if old is None:
+            return None
+        values = {**values, "cost_versions": await _versioned(db, channel_id, costs, old)}
     if values:
-        await db.execute(
-            update(channels).where(channels.c.id == channel_id).values(**_sealed(sealer, channel_id, values))
-        )
+        await db.execute(update(channels).where(channels.c.id == channel_id).values(**values))
     return await find_channel(db, sealer, channel_id)
+
+
+async def _versioned(
+    db: AsyncConnection, channel_id: str, costs: Mapping[str, Prices], old: Mapping[str, str]
+) -> dict[str, str]:
+    """The versions of a channel's costs, by upstream name."""
+    known = await prices_of(db, old.values())
+    kept = {name: old[name] for name in costs if name in old and known.get(old[name]) == costs[name]}
+    added = {name: prices for name, prices in costs.items() if name not in kept}
+    return kept | await add_versions(db, added, channel_id=channel_id)
 
 
 async def find_channel(db: AsyncConnection, sealer: Sealer, channel_id: str) -> Channel | None:
     row = (await db.execute(select(channels).where(channels.c.id == channel_id))).first()
-    return _channel(row, sealer) if row else None
+    return _channel(row, sealer, await prices_of(db, row.cost_versions.values())) if row else None
 
 
 async def list_channels(db: AsyncConnection, sealer: Sealer, after: str = "", limit: int = 10_000) -> list[Channel]:
-    rows = await db.execute(select(channels).where(channels.c.id > after).order_by(channels.c.id).limit(limit))
-    return [_channel(row, sealer) for row in rows]
+    query = select(channels).where(channels.c.id > after).order_by(channels.c.id).limit(limit)
+    rows = (await db.execute(query)).all()
+    prices = await prices_of(db, chain.from_iterable(row.cost_versions.values() for row in rows))
+    return [_channel(row, sealer, prices) for row in rows]
 
 
 async def put_model(
@@ -63,7 +90,7 @@ async def put_model(
     old = await find_model(db, name)
     version = None
     if prices is not None:
-        version = old.price_version if old and old.prices == prices else await _add_prices(db, name, prices)
+        version = old.price_version if old and old.prices == prices else await add_version(db, name, prices)
     row = {**values, "price_version": version}
     if old is None:
         await db.execute(insert(models).values(name=name, created_at_ms=now_ms(), **row))
@@ -74,14 +101,21 @@ async def put_model(
     return model, old is None
 
 
-async def _add_prices(db: AsyncConnection, model: str, prices: Prices) -> str:
-    version = new_id("prc")
-    await db.execute(
-        insert(price_versions).values(
-            id=version, model=model, prices=msgspec.to_builtins(prices), created_at_ms=now_ms()
-        )
-    )
-    return version
+async def set_prices(db: AsyncConnection, prices: Mapping[str, Prices]) -> None:
+    """New prices of models that are there, and nothing else of them."""
+    versions = await add_versions(db, prices)
+    if versions:
+        statement = update(models).where(models.c.name == bindparam("model")).values(price_version=bindparam("version"))
+        await db.execute(statement, [{"model": name, "version": version} for name, version in versions.items()])
+
+
+async def add_models(db: AsyncConnection, rows: Sequence[dict[str, Any]], prices: Mapping[str, Prices]) -> None:
+    """New models by their columns; those that `prices` leaves out are not on sale."""
+    versions = await add_versions(db, prices)
+    made_at_ms = now_ms()
+    blank = {"description": "", "fallbacks": [], "created_at_ms": made_at_ms}
+    if rows:
+        await db.execute(insert(models), [{**blank, **row, "price_version": versions.get(row["name"])} for row in rows])
 
 
 async def find_model(db: AsyncConnection, name: str) -> Model | None:
@@ -94,14 +128,6 @@ async def list_models(db: AsyncConnection, after: str = "", limit: int = 10_000)
     return [_model(row) for row in rows]
 
 
-async def prices_of(db: AsyncConnection, versions: set[str]) -> dict[str, Prices]:
-    """Price versions by id, for recomputing receipts."""
-    rows = await db.execute(
-        select(price_versions.c.id, price_versions.c.prices).where(price_versions.c.id.in_(versions))
-    )
-    return {row.id: msgspec.convert(row.prices, Prices) for row in rows}
-
-
 def _sealed(sealer: Sealer, channel_id: str, values: dict[str, Any]) -> dict[str, Any]:
     if "credentials" not in values:
         return values
@@ -110,7 +136,7 @@ def _sealed(sealer: Sealer, channel_id: str, values: dict[str, Any]) -> dict[str
     return rest
 
 
-def _channel(row: Row[Any], sealer: Sealer) -> Channel:
+def _channel(row: Row[Any], sealer: Sealer, prices: Mapping[str, Prices]) -> Channel:
     credentials = msgspec.json.decode(sealer.open(row.sealed_credentials, row.id), type=list[str])
     return Channel(
         id=row.id,
@@ -119,7 +145,7 @@ def _channel(row: Row[Any], sealer: Sealer) -> Channel:
         base_url=row.base_url,
         credentials=tuple(map(Secret, credentials)),
         models=row.models,
-        costs=msgspec.convert(row.costs, dict[str, Prices]),
+        costs={name: Cost(version, prices[version]) for name, version in row.cost_versions.items()},
         timeouts=msgspec.convert(row.timeouts, Timeouts),
         priority=row.priority,
         weight=row.weight,

@@ -3,22 +3,27 @@
 import msgspec
 
 from app.base.crypto import Secret
-from app.catalog.pricing import Prices
+from app.catalog.pricing import FREE, Cost, Prices, Sale
 
-__all__ = ["Account", "Channel", "Key", "Model", "Timeouts"]
+__all__ = ["Account", "Book", "Channel", "Key", "Model", "PriceVersion", "Timeouts"]
 
 
-class Account(msgspec.Struct, frozen=True):
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer. `book` names the price book that it pays by."""
+
     id: str
     name: str
+    book: str
     created_at_ms: int
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer key. `models` and `allowed_cidrs` are None where anything goes; a limit of 0 is none."""
+    """A customer key. `models` and `allowed_cidrs` are None where anything goes; a limit of 0 is none; `book` is its
+    account's."""
 
     id: str
     account_id: str
+    book: str
     name: str
     hint: str
     models: tuple[str, ...] | None
@@ -45,7 +50,8 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
-    """One way to reach a provider. `models` maps public names to the names of this upstream."""
+    """One way to reach a provider. `models` maps public names to the names of this upstream, and `costs` those to what
+    they cost here."""
 
     id: str
     name: str
@@ -53,7 +59,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str
     credentials: tuple[Secret, ...]
     models: dict[str, str]
-    costs: dict[str, Prices]
+    costs: dict[str, Cost]
     timeouts: Timeouts
     priority: int
     weight: int
@@ -62,7 +68,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """A public name on sale. Without `prices` it is not sold."""
+    """A public name. Without `prices` only the customers of a book that prices it can buy it."""
 
     name: str
     context_length: int | None
@@ -71,4 +77,30 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     fallbacks: tuple[str, ...]
     prices: Prices | None
     price_version: str | None
+    created_at_ms: int
+
+    @property
+    def free(self) -> bool:
+        """Given away: every price of it is zero."""
+        return self.prices == FREE
+
+
+class Book(msgspec.Struct, frozen=True, kw_only=True):
+    """A price book: its customers pay `multiplier` millionths of each model's own prices, but for those in `own`."""
+
+    name: str
+    multiplier: int
+    description: str
+    own: dict[str, Sale]  # by model, at multiplier one
+    created_at_ms: int
+
+
+class PriceVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """Prices as they were set once: a model's own, a book's for it, or what it costs on a channel."""
+
+    id: str
+    model: str
+    book: str | None
+    channel_id: str | None
+    prices: Prices
     created_at_ms: int

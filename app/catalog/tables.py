@@ -4,9 +4,23 @@ from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Integer, L
 
 from app.base.database import metadata
 
-__all__ = ["accounts", "channels", "installation", "key_secrets", "keys", "models", "price_versions"]
+__all__ = [
+    "DEFAULT_BOOK",
+    "accounts",
+    "book_prices",
+    "channels",
+    "installation",
+    "key_secrets",
+    "keys",
+    "models",
+    "price_books",
+    "price_versions",
+]
 
 _Id = String(40)
+
+# The price book of accounts that name no other: a model's own prices, once.
+DEFAULT_BOOK = "default"
 
 installation = Table(
     "installation",
@@ -20,6 +34,7 @@ accounts = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("name", String(200), nullable=False),
+    Column("book", String(100), nullable=False, server_default=DEFAULT_BOOK),
     Column("created_at_ms", BigInteger, nullable=False),
 )
 
@@ -59,7 +74,7 @@ channels = Table(
     Column("base_url", Text, nullable=False),
     Column("sealed_credentials", LargeBinary, nullable=False),
     Column("models", JSON, nullable=False),  # public name -> upstream name
-    Column("costs", JSON, nullable=False),  # upstream name -> prices
+    Column("cost_versions", JSON, nullable=False),  # upstream name -> price version
     Column("timeouts", JSON, nullable=False),
     Column("priority", Integer, nullable=False),
     Column("weight", Integer, nullable=False),
@@ -79,12 +94,33 @@ models = Table(
     Column("created_at_ms", BigInteger, nullable=False),
 )
 
-# Never edited: a new price is a new version, so that an old receipt can be recomputed.
+# Never edited: a new price is a new version, so that an old receipt can be recomputed. Those with a channel are what it
+# costs there, by its upstream name; those with a book are what its customers pay instead of the model's own.
 price_versions = Table(
     "price_versions",
     metadata,
     Column("id", _Id, primary_key=True),
     Column("model", String(200), nullable=False, index=True),
+    Column("book", String(100)),
+    Column("channel_id", _Id),
     Column("prices", JSON, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+)
+
+# A book's customers pay `multiplier` millionths of each model's own prices, but for models that the book prices itself.
+price_books = Table(
+    "price_books",
+    metadata,
+    Column("name", String(100), primary_key=True),
+    Column("multiplier", BigInteger, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+)
+
+book_prices = Table(
+    "book_prices",
+    metadata,
+    Column("book", String(100), ForeignKey("price_books.name"), primary_key=True),
+    Column("model", String(200), primary_key=True),
+    Column("price_version", _Id, nullable=False),
 )

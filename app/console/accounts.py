@@ -14,10 +14,11 @@ from app.base.errors import InvalidField, NotFound, ServiceUnavailable
 from app.base.money import format_usd, parse_usd
 from app.catalog import customers
 from app.catalog.records import Account, Key
+from app.catalog.tables import DEFAULT_BOOK
 from app.console.office import Office, Page, page_cursor, page_limit, paged
-from app.ledger.journal import add_credit, open_wallet, read_wallet
+from app.ledger.journal import add_credit, open_wallet, read_wallet, set_credit_line
 
-__all__ = ["AccountsController", "KeysController"]
+__all__ = ["AccountsController", "KeysController", "live_balance", "read_expiry"]
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 _OVERLAP_MOST_S = 90 * 24 * 3600
@@ -25,10 +26,21 @@ _OVERLAP_MOST_S = 90 * 24 * 3600
 
 class NewAccount(msgspec.Struct, forbid_unknown_fields=True):
     name: Name
+    book: str = DEFAULT_BOOK
+
+
+class AccountChange(msgspec.Struct, forbid_unknown_fields=True):
+    name: Name | UnsetType = UNSET
+    book: str | UnsetType = UNSET
+    credit_line: str | UnsetType = UNSET
 
 
 class NewCredit(msgspec.Struct, forbid_unknown_fields=True):
+    """`promotional` money was given, not paid in; what is left at `expires_at` lapses."""
+
     amount: str
+    promotional: bool = False
+    expires_at: str | None = None
     memo: Annotated[str, Meta(max_length=1000)] = ""
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
@@ -61,7 +73,7 @@ class AccountsController(Controller):
     @post()
     async def create(self, office: Office, data: NewAccount) -> dict[str, Any]:
         async with office.database.write() as db:
-            account = await customers.create_account(db, data.name)
+            account = await customers.create_account(db, data.name, data.book)
             await open_wallet(db, account.id)
         return await _show_account(office, account)
 
@@ -78,6 +90,23 @@ class AccountsController(Controller):
     async def read(self, office: Office, account_id: str) -> dict[str, Any]:
         return await _show_account(office, await _account(office, account_id))
 
+    @patch("/{account_id:str}")
+    async def change(self, office: Office, account_id: str, data: AccountChange) -> dict[str, Any]:
+        values = {name: sent for name, sent in msgspec.structs.asdict(data).items() if sent is not UNSET}
+        line = values.pop("credit_line", None)
+        line_nano = None if line is None else parse_usd(line, "credit_line")
+        async with office.database.write() as db:
+            account = await customers.update_account(db, account_id, values)
+            if account is None:
+                raise NotFound(f"There is no account `{account_id}`.")
+            if line_nano is not None and (await read_wallet(db, account_id)).floor_nano != -line_nano:
+                await set_credit_line(db, account_id, -line_nano)
+        if line_nano is not None:
+            with suppress(ServiceUnavailable):
+                await office.apply_credits(account_id)
+        await office.announce(f"account:{account_id}")
+        return await _show_account(office, account)
+
     @post("/{account_id:str}/credits")
     async def credit(
         self,
@@ -90,14 +119,24 @@ class AccountsController(Controller):
         if amount <= 0:
             raise InvalidField("amount", "must be more than zero")
         async with office.database.write() as db:
-            credit = await add_credit(db, account_id, amount, data.memo, data.idempotency_key or header_key)
+            credit = await add_credit(
+                db,
+                account_id,
+                amount,
+                data.memo,
+                data.idempotency_key or header_key,
+                promotional=data.promotional,
+                expires_at_ms=None if data.expires_at is None else read_expiry(data.expires_at),
+            )
         # It is in the journal now. Where Redis is away, the bookkeeper applies it later.
         with suppress(ServiceUnavailable):
             await office.apply_credits(account_id)
         return {
             "entry_id": credit.entry_id,
             "amount": format_usd(credit.amount_nano),
-            "balance": (await _show_account(office, await _account(office, account_id)))["balance"],
+            "promotional": data.promotional,
+            "expires_at": data.expires_at,
+            "balance": format_usd((await live_balance(office, account_id))[0]),
         }
 
     @post("/{account_id:str}/keys")
@@ -156,24 +195,27 @@ async def _account(office: Office, account_id: str) -> Account:
     return account
 
 
+async def live_balance(office: Office, account_id: str) -> tuple[int, int, int]:
+    """Balance, holds and floor, in nano-USD: Redis's, live; the journal's where Redis does not have the wallet yet, or
+    is away."""
+    with suppress(ServiceUnavailable):
+        if (wallet := await office.wallets.read(account_id)) is not None:
+            return wallet.balance_nano, wallet.held_nano, wallet.floor_nano
+    async with office.database.read() as db:
+        row = await read_wallet(db, account_id)
+    return row.balance_nano, 0, row.floor_nano
+
+
 async def _show_account(office: Office, account: Account) -> dict[str, Any]:
-    """The balance is Redis's, live; the journal's where Redis does not have the wallet yet, or is away."""
-    try:
-        wallet = await office.wallets.read(account.id)
-    except ServiceUnavailable:
-        wallet = None
-    held = 0
-    if wallet is not None:
-        balance, held = wallet.balance_nano, wallet.held_nano
-    else:
-        async with office.database.read() as db:
-            balance = (await read_wallet(db, account.id)).balance_nano
+    balance, held, floor = await live_balance(office, account.id)
     return {
         "id": account.id,
         "name": account.name,
+        "book": account.book,
         "created_at": iso(account.created_at_ms),
         "balance": format_usd(balance),
         "held": format_usd(held),
+        "credit_line": format_usd(-floor),
     }
 
 
@@ -211,11 +253,18 @@ def _networks(sent: list[str]) -> list[str]:
     return sent
 
 
-def _expiry(sent: str) -> int:
+def read_expiry(sent: str) -> int:
+    """Milliseconds. Raises InvalidField naming `expires_at`."""
     try:
         at_ms = parse_iso(sent)
-    except ValueError:
+        iso(at_ms)  # the last hours of the year 9999 are another year in UTC, which can't be shown
+    except (ValueError, OverflowError):
         raise InvalidField("expires_at", "must be an RFC 3339 time such as 2030-01-31T00:00:00Z") from None
+    return at_ms
+
+
+def _expiry(sent: str) -> int:
+    at_ms = read_expiry(sent)
     if at_ms <= now_ms():
         raise InvalidField("expires_at", "is in the past; to stop a key now, send `enabled: false`")
     return at_ms

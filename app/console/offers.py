@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from app.base.clock import iso
 from app.base.errors import InvalidField, NotFound
 from app.catalog import offers
-from app.catalog.pricing import parse_prices, show_prices
+from app.catalog.pricing import FREE, Prices, parse_prices, show_prices
 from app.catalog.records import Channel, Model, Timeouts
 from app.console.office import Office, Page, page_cursor, page_limit, paged
 
@@ -52,6 +52,7 @@ class NewModel(msgspec.Struct, forbid_unknown_fields=True):
     description: Annotated[str, Meta(max_length=10_000)] = ""
     fallbacks: Annotated[list[Name], Meta(max_length=20)] = []
     prices: dict[str, Any] | None = None
+    free: bool = False
 
 
 class ChannelsController(Controller):
@@ -59,7 +60,7 @@ class ChannelsController(Controller):
 
     @post()
     async def create(self, office: Office, data: ChannelChange) -> dict[str, Any]:
-        values = _columns(office, data)
+        values, costs = _columns(office, data), _costs(data)
         for name in ("name", "provider", "models"):
             if name not in values:
                 raise InvalidField(name, "is required")
@@ -72,12 +73,11 @@ class ChannelsController(Controller):
             "credentials": [],
             "priority": 0,
             "weight": 1,
-            "costs": {},
             "timeouts": msgspec.to_builtins(Timeouts()),
             "enabled": True,
         }
         async with office.database.write() as db:
-            channel = await offers.create_channel(db, office.sealer, {**blank, **values})
+            channel = await offers.create_channel(db, office.sealer, {**blank, **values}, costs or {})
         await office.announce("catalog")
         return _show_channel(channel)
 
@@ -100,7 +100,7 @@ class ChannelsController(Controller):
         async with office.database.write() as db:
             old = _found(await offers.find_channel(db, office.sealer, channel_id), channel_id)
             values = _columns(office, data, old)
-            channel = await offers.update_channel(db, office.sealer, channel_id, values)
+            channel = await offers.update_channel(db, office.sealer, channel_id, values, _costs(data))
         await office.announce("catalog")
         return _show_channel(_found(channel, channel_id))
 
@@ -121,8 +121,8 @@ class ModelsController(Controller):
     @put("/{name:path}")
     async def replace(self, office: Office, name: str, data: NewModel) -> Response[dict[str, Any]]:
         values = msgspec.structs.asdict(data)
-        prices = None if data.prices is None else parse_prices(data.prices, "prices")
-        del values["prices"]
+        prices = _sale_prices(data)
+        del values["prices"], values["free"]
         async with office.database.write() as db:
             model, is_new = await offers.put_model(db, name.strip("/"), values, prices)
         await office.announce("catalog")
@@ -163,14 +163,27 @@ def _columns(office: Office, change: ChannelChange, old: Channel | None = None) 
         raise InvalidField("provider", f"must be one of {', '.join(office.default_base_urls)}")
     if change.base_url is not UNSET and change.base_url is not None:
         values["base_url"] = _checked_url(change.base_url)
-    if change.costs is not UNSET:
-        costs = {name: parse_prices(prices, f"costs.{name}") for name, prices in (change.costs or {}).items()}
-        values["costs"] = msgspec.to_builtins(costs)
     if change.timeouts is not UNSET:
         timeouts = (old.timeouts if old else None) or Timeouts()
         sent = {} if change.timeouts is None else msgspec.to_builtins(change.timeouts)
         values["timeouts"] = {**msgspec.to_builtins(timeouts), **sent}
     return values
+
+
+def _costs(change: ChannelChange) -> dict[str, Prices] | None:
+    """By upstream name; None where the change leaves them as they are. Raises InvalidField."""
+    if change.costs is UNSET:
+        return None
+    return {name: parse_prices(prices, f"costs.{name}") for name, prices in (change.costs or {}).items()}
+
+
+def _sale_prices(model: NewModel) -> Prices | None:
+    """None: it is not sold. Raises InvalidField."""
+    if model.free and model.prices is not None:
+        raise InvalidField("free", "can't be together with `prices`")
+    if model.free:
+        return FREE
+    return None if model.prices is None else parse_prices(model.prices, "prices")
 
 
 def _checked_url(url: str) -> str:
@@ -193,7 +206,8 @@ def _show_channel(channel: Channel) -> dict[str, Any]:
         "models": channel.models,
         "priority": channel.priority,
         "weight": channel.weight,
-        "costs": {name: show_prices(prices) for name, prices in channel.costs.items()},
+        "costs": {name: show_prices(cost.prices) for name, cost in channel.costs.items()},
+        "cost_versions": {name: cost.version for name, cost in channel.costs.items()},
         "timeouts": msgspec.to_builtins(channel.timeouts),
         "enabled": channel.enabled,
         "created_at": iso(channel.created_at_ms),
@@ -209,5 +223,6 @@ def _show_model(model: Model) -> dict[str, Any]:
         "fallbacks": model.fallbacks,
         "prices": None if model.prices is None else show_prices(model.prices),
         "price_version": model.price_version,
+        "free": model.free,
         "created_at": iso(model.created_at_ms),
     }

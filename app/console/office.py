@@ -13,6 +13,7 @@ from app.base.database import Database
 from app.base.errors import InvalidField, InvalidKey
 from app.base.ids import digest, made_at_ms
 from app.catalog.records import Channel
+from app.ledger.debits import Taken
 from app.quota.wallets import Wallets
 
 __all__ = ["PAGE_MOST", "Office", "Page", "operator_guard", "page_cursor", "page_limit", "paged"]
@@ -32,6 +33,21 @@ class ProbeChannel(Protocol):
     async def __call__(self, channel: Channel, model: str, /) -> dict[str, object]: ...
 
 
+class TakeBack(Protocol):
+    """Lowers a wallet, once for each idempotency key. Raises InvalidField where that is more than it has free."""
+
+    async def __call__(
+        self,
+        account_id: str,
+        amount_nano: int,
+        memo: str,
+        idempotency_key: str | None,
+        /,
+        *,
+        corrects: str | None = None,
+    ) -> Taken: ...
+
+
 class Office(msgspec.Struct, frozen=True, kw_only=True):
     """The rooms behind the counter."""
 
@@ -42,6 +58,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     default_base_urls: dict[str, str | None]  # by provider; None: a channel must name its own
     announce: Callable[[str], Awaitable[None]]
     apply_credits: Callable[[str], Awaitable[None]]
+    take_back: TakeBack
     verify: Callable[[], Awaitable[Any]]
     probe_channel: ProbeChannel
 

@@ -1,24 +1,25 @@
 """The bookkeeper: moves receipts from the shards' streams into the database, in batches; idempotent by request id, and
-acknowledged only after the commit. It also ends holds whose worker is gone, and credits that Redis has not got.
+acknowledged only after the commit. It also brings Redis the credits that it has not got, makes room for next month, and
+has the sweeper end what ends by itself.
 
 Safe to run twice, to kill, and to start late: what is not acknowledged is read again, and nothing is posted twice.
 """
 
 import asyncio
 import logging
-from collections.abc import Sequence
-
-import msgspec
+from collections.abc import Callable, Sequence
 
 from app.base.clock import monotonic_ms, now_ms
 from app.base.database import Database
 from app.base.errors import ServiceUnavailable
-from app.base.receipt import Draft, Receipt
 from app.base.wire import StoreError
-from app.ledger.posting import StreamedReceipt, Unpostable, post
+from app.ledger.items import Item
+from app.ledger.partitions import make_partitions
+from app.ledger.posting import Unpostable, post
 from app.ledger.rebuild import apply_waiting_credits
-from app.ledger.redis_side import OverdueHold, QuotaSide
+from app.ledger.redis_side import QuotaSide, RecomputeAmount
 from app.ledger.stream import Entry, ReceiptStreams
+from app.ledger.sweeper import ExpiredPolicy, Sweeper
 
 __all__ = ["Bookkeeper"]
 
@@ -29,45 +30,66 @@ _PACE_MS = 100
 _BATCH_MOST = 2000
 _AWAY_S = 0.5
 _CHORES_EVERY_MS = 2_000
-_encode = msgspec.json.Encoder().encode
-_draft = msgspec.json.Decoder(Draft)
+_PARTITIONS_EVERY_MS = 600_000
 
 
 class Bookkeeper:
-    def __init__(self, database: Database, streams: ReceiptStreams, quota: QuotaSide, sweep_every_ms: int) -> None:
+    """`price` and `expired_policy` say what the receipt of an expired hold charges."""
+
+    def __init__(
+        self,
+        database: Database,
+        streams: ReceiptStreams,
+        quota: QuotaSide,
+        price: RecomputeAmount,
+        *,
+        sweep_every_ms: int,
+        lease_ms: int,
+        expired_policy: ExpiredPolicy = "free",
+        clock: Callable[[], int] = monotonic_ms,
+    ) -> None:
         self._database = database
         self._streams = streams
         self._quota = quota
+        self._sweeper = Sweeper(database, quota, price, lease_ms, expired_policy)
         self._sweep_every_ms = sweep_every_ms
+        self._clock = clock
         self._prepared = False
         self._chores_at = 0
+        self._partitions_at = 0
         self._sweep_at = 0
         self.posted = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Works until `stopping` is set and the streams are empty."""
         while True:
-            started = monotonic_ms()
+            started = self._clock()
             last_round = stopping.is_set()
             moved = 0
             try:
                 moved = await self._round(started)
             except ServiceUnavailable as error:
+                self._sweeper.broke()
                 log.warning("waiting: %s", error.message)
                 await asyncio.sleep(_AWAY_S)
             except StoreError as error:
-                if not str(error).startswith("NOGROUP"):
+                if "NOGROUP" not in str(error):  # a script's own words stand before it
                     raise
                 self._prepared = False  # Redis was emptied
             if last_round and not moved:
                 return
-            pause_s = max(0, _PACE_MS - (monotonic_ms() - started)) / 1000
+            pause_s = max(0, _PACE_MS - (self._clock() - started)) / 1000
             await asyncio.sleep(0 if last_round else pause_s)
 
     async def _round(self, now: int) -> int:
         if not self._prepared:
             await self._streams.prepare()
             self._prepared = True
+        await self._streams.ping()
+        self._sweeper.answered(now)
+        if now >= self._partitions_at:
+            self._partitions_at = now + _PARTITIONS_EVERY_MS
+            await self._make_partitions()
         if now >= self._chores_at:
             self._chores_at = now + _CHORES_EVERY_MS
             while await self._post(await self._streams.read_unacknowledged()):
@@ -76,8 +98,13 @@ class Bookkeeper:
             await self._streams.trim()
         if now >= self._sweep_at:
             self._sweep_at = now + self._sweep_every_ms
-            await self.sweep()
+            await self._sweeper.lapse()
+            await self._sweeper.sweep(now)
         return await self._post(await self._streams.read_new())
+
+    async def _make_partitions(self) -> None:
+        for name in await make_partitions(self._database, now_ms()):
+            log.info("receipts have a new part: %s", name)
 
     async def _post(self, entries: Sequence[Entry]) -> int:
         for start in range(0, len(entries), _BATCH_MOST):
@@ -95,7 +122,7 @@ class Bookkeeper:
     async def _post_or_split(self, batch: Sequence[Entry]) -> None:
         """One receipt that the database refuses holds nobody up: halves are posted until it stands alone."""
         try:
-            self.posted += await self._post_receipts([entry.item for entry in batch if entry.item is not None])
+            self.posted += await self._post_items([entry.item for entry in batch if entry.item is not None])
         except Unpostable as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
@@ -105,7 +132,7 @@ class Bookkeeper:
                 log.error("stream entry %s can't be posted: %s", batch[0].id.decode(), error.__cause__)
                 await self._streams.set_aside(batch[0])
 
-    async def _post_receipts(self, items: Sequence[StreamedReceipt]) -> int:
+    async def _post_items(self, items: Sequence[Item]) -> int:
         """The database may be away for long: the streams hold the receipts meanwhile."""
         while True:
             try:
@@ -113,31 +140,3 @@ class Bookkeeper:
             except ServiceUnavailable as error:
                 log.warning("receipts wait in their streams: %s", error.message)
                 await asyncio.sleep(_AWAY_S)
-
-    async def sweep(self) -> int:
-        """Ends the holds whose lease has run out: nothing is charged, and a receipt says so. How many."""
-        ended = 0
-        for number in range(self._quota.shards):
-            for hold in await self._quota.overdue(number):
-                receipt = _encode(_expired(hold))
-                if await self._quota.expire(hold.request_id, hold.account_id, hold.key_id, receipt):
-                    ended += 1
-                    log.warning("request %s expired: its worker is gone", hold.request_id)
-        return ended
-
-
-def _expired(hold: OverdueHold) -> Receipt:
-    draft = _draft.decode(hold.draft)
-    return Receipt(
-        request_id=hold.request_id,
-        created_at_ms=draft.created_at_ms,
-        account_id=hold.account_id,
-        key_id=hold.key_id,
-        dialect=draft.dialect,
-        model=draft.model,
-        stream=draft.stream,
-        status="expired",
-        http_status=0,
-        price_version=draft.price_version,
-        duration_ms=max(0, now_ms() - draft.created_at_ms),
-    )

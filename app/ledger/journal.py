@@ -1,39 +1,53 @@
-"""The journal: entries whose postings sum to zero. Credits are written here first, and applied to Redis after."""
+"""The journal: entries whose postings sum to zero. Credits are written here first, and applied to Redis after, in the
+order of their numbers; so is every change of a credit line, as an entry that moves nothing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import insert, select, update
+from sqlalchemy import BigInteger, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
 from app.base.errors import Conflict, InvalidField, NotFound
 from app.base.ids import new_id
-from app.base.money import WALLET_MAX_NANO
-from app.ledger.tables import entries, postings, wallets
+from app.base.money import WALLET_MAX_NANO, format_usd
+from app.ledger.lots import Lot
+from app.ledger.tables import entries, lots, postings, receipts, wallets
 
 __all__ = [
     "Credit",
+    "CreditKind",
     "add_credit",
     "add_entry",
     "credits_after",
+    "lots_of",
     "mark_applied",
     "move_balances",
     "open_wallet",
     "read_wallet",
+    "refund",
+    "set_credit_line",
     "unapplied_accounts",
 ]
 
+# What is written here before Redis has it. `adjustment` brings money in here; one that takes it out starts in Redis.
+CreditKind = Literal["credit", "refund", "adjustment"]
+
 
 class Credit(msgspec.Struct, frozen=True):
-    """A credit of the journal. `number` counts them by account; `is_new` is False where it was written before."""
+    """A numbered entry of the journal: a credit, or a change of the credit line, which moves nothing. `number` counts
+    them by account; `lot` is what it was worth where it is promotional or expires; `is_new` is False where it was
+    written before."""
 
     entry_id: str
     account_id: str
     number: int
     amount_nano: int
     is_new: bool = False
+    kind: str = "credit"
+    lot: Lot | None = None
+    corrects: str | None = None
 
 
 async def open_wallet(db: AsyncConnection, account_id: str) -> None:
@@ -48,53 +62,103 @@ async def read_wallet(db: AsyncConnection, account_id: str) -> Any:
 
 
 async def add_credit(
-    db: AsyncConnection, account_id: str, amount_nano: int, memo: str, idempotency_key: str | None
+    db: AsyncConnection,
+    account_id: str,
+    amount_nano: int,
+    memo: str,
+    idempotency_key: str | None,
+    *,
+    promotional: bool = False,
+    expires_at_ms: int | None = None,
+    kind: CreditKind = "credit",
+    corrects: str | None = None,
 ) -> Credit:
     """Writes a credit, once for each idempotency key.
 
-    Raises NotFound, InvalidField where the wallet would pass 2^53 nano-USD, Conflict where the key was used for another
-    amount.
+    Raises NotFound, InvalidField where it is nothing, would take the wallet past 2^53 nano-USD or has expired already,
+    Conflict where the key was used for something else.
     """
-    # The row is locked by its update: credits of one account are numbered without a gap.
-    number = await db.scalar(
-        update(wallets)
-        .where(wallets.c.account_id == account_id)
-        .values(credit_number=wallets.c.credit_number + 1)
-        .returning(wallets.c.credit_number)
-    )
-    if number is None:
-        raise NotFound(f"There is no account `{account_id}`.")
+    if amount_nano <= 0:
+        raise InvalidField("amount", "must be more than zero")
+    number = await _next_number(db, account_id)
+    entry_id = new_id("ent")
+    is_lot = promotional or expires_at_ms is not None
+    lot = Lot(entry_id, amount_nano, expires_at_ms, promotional) if is_lot else None
+    credit = Credit(entry_id, account_id, number, amount_nano, True, kind, lot, corrects)
     if idempotency_key is not None:
         earlier = await _find_by_key(db, account_id, idempotency_key)
         if earlier is not None:
             await db.execute(update(wallets).where(wallets.c.account_id == account_id).values(credit_number=number - 1))
-            if earlier.amount_nano != amount_nano:
-                raise Conflict("This idempotency key was used for another amount.")
+            _refuse_another(credit, earlier)
             return earlier
-    balance = (await read_wallet(db, account_id)).balance_nano + amount_nano
-    if balance > WALLET_MAX_NANO:
+    if expires_at_ms is not None and expires_at_ms <= now_ms():
+        raise InvalidField("expires_at", "must be in the future")
+    if (await read_wallet(db, account_id)).balance_nano + amount_nano > WALLET_MAX_NANO:
         raise InvalidField("amount", "would take the wallet past 9007199.254740991 USD")
-    entry_id = new_id("ent")
-    await add_entry(
-        db,
-        {
-            "id": entry_id,
-            "kind": "credit",
-            "account_id": account_id,
-            "memo": memo,
-            "credit_number": number,
-            "idempotency_key": idempotency_key,
-        },
-        {f"wallet:{account_id}": amount_nano, "cash": -amount_nano},
-    )
+    purse = f"promo:{account_id}" if promotional else f"wallet:{account_id}"
+    entry = {"idempotency_key": idempotency_key, "memo": memo}
+    await _add_numbered(db, credit, entry, {purse: amount_nano, _source(kind, promotional): -amount_nano})
+    if lot is not None:
+        await db.execute(
+            insert(lots).values(
+                entry_id=lot.id,
+                account_id=account_id,
+                promotional=promotional,
+                amount_nano=amount_nano,
+                remaining_nano=amount_nano,
+                expires_at_ms=expires_at_ms,
+            )
+        )
     await move_balances(db, {account_id: amount_nano})
-    return Credit(entry_id, account_id, number, amount_nano, is_new=True)
+    return credit
+
+
+async def refund(
+    db: AsyncConnection, account_id: str, request_id: str, amount_nano: int, memo: str, idempotency_key: str | None
+) -> Credit:
+    """Gives back what a request was charged, or a part of it, as plain paid money; all its refunds together never more
+    than the wallet had paid. Raises like add_credit, and NotFound where the account has no such receipt."""
+    columns = receipts.c
+    paid = await db.scalar(
+        select(columns.amount_nano - columns.unpaid_nano).where(
+            columns.request_id == request_id, columns.account_id == account_id
+        )
+    )
+    if paid is None:
+        raise NotFound(f"There is no receipt `{request_id}` of this account.")
+    credit = await add_credit(db, account_id, amount_nano, memo, idempotency_key, kind="refund", corrects=request_id)
+    # The wallet's row is locked by now: refunds of one account see each other.
+    refunded = await db.scalar(
+        select(func.sum(postings.c.amount_nano))
+        .join(entries, entries.c.id == postings.c.entry_id)
+        .where(
+            entries.c.corrects == request_id,
+            entries.c.account_id == account_id,
+            entries.c.kind == "refund",
+            postings.c.ledger_account == f"wallet:{account_id}",
+        )
+    )
+    if refunded is not None and refunded > paid:
+        left = paid - int(refunded) + amount_nano
+        raise InvalidField("amount", f"is more than is left of the request's charge: {format_usd(left)} USD")
+    return credit
+
+
+async def set_credit_line(db: AsyncConnection, account_id: str, floor_nano: int) -> Credit:
+    """How far below zero the wallet may go: `floor_nano` is 0, or minus the line. Raises NotFound, InvalidField."""
+    if not -WALLET_MAX_NANO <= floor_nano <= 0:
+        raise InvalidField("credit_line", f"must be from 0 to {format_usd(WALLET_MAX_NANO)}")
+    number = await _next_number(db, account_id)
+    await db.execute(update(wallets).where(wallets.c.account_id == account_id).values(floor_nano=floor_nano))
+    credit = Credit(new_id("ent"), account_id, number, 0, True, "credit_line")
+    await _add_numbered(db, credit, {"memo": f"credit line {format_usd(-floor_nano)}"}, {})
+    return credit
 
 
 async def add_entry(db: AsyncConnection, entry: Mapping[str, Any], moves: Mapping[str, int]) -> None:
     """One entry and its postings; those of nothing are left out."""
     assert sum(moves.values()) == 0, moves
-    blank = {"created_at_ms": now_ms(), "memo": "", "credit_number": None, "idempotency_key": None}
+    blank = {"created_at_ms": now_ms(), "memo": "", "credit_number": None, "idempotency_key": None, "corrects": None}
     await db.execute(insert(entries), [{**blank, **entry}])
     lines = [
         {"entry_id": entry["id"], "ledger_account": account, "amount_nano": amount}
@@ -107,22 +171,40 @@ async def add_entry(db: AsyncConnection, entry: Mapping[str, Any], moves: Mappin
 
 async def move_balances(db: AsyncConnection, changes: Mapping[str, int]) -> None:
     """Brings wallets' balances after their postings; in one order, so that two writers cannot wait for each other."""
-    for account_id in sorted(changes):
-        await db.execute(
-            update(wallets)
-            .where(wallets.c.account_id == account_id)
-            .values(balance_nano=wallets.c.balance_nano + changes[account_id])
-        )
+    moves = [{"account": account_id, "change": change} for account_id, change in sorted(changes.items()) if change]
+    if moves:
+        await db.execute(_move_balance, moves)
+
+
+_move_balance = (
+    update(wallets)
+    .where(wallets.c.account_id == bindparam("account"))
+    .values(balance_nano=wallets.c.balance_nano + bindparam("change", type_=BigInteger()))
+)
+
+
+async def lots_of(db: AsyncConnection, account_ids: Sequence[str]) -> dict[str, list[Lot]]:
+    """The lots of accounts with something left of them, in no order; accounts without any are left out."""
+    columns = lots.c
+    rows = await db.execute(
+        select(columns.account_id, columns.entry_id, columns.remaining_nano, columns.expires_at_ms, columns.promotional)
+        .where(columns.account_id.in_(account_ids), columns.remaining_nano > 0)
+        .order_by(columns.entry_id)
+    )
+    found: dict[str, list[Lot]] = {}
+    for account_id, *lot in rows:
+        found.setdefault(account_id, []).append(Lot(*lot))
+    return found
 
 
 async def credits_after(db: AsyncConnection, account_id: str, number: int) -> Sequence[Credit]:
-    """Credits of an account beyond `number`, in order."""
+    """Numbered entries of an account beyond `number`, in order."""
     rows = await db.execute(
         _credits.where(entries.c.account_id == account_id, entries.c.credit_number > number).order_by(
             entries.c.credit_number
         )
     )
-    return [Credit(row.id, row.account_id, row.credit_number, row.amount_nano) for row in rows]
+    return [_credit(row) for row in rows]
 
 
 async def unapplied_accounts(db: AsyncConnection) -> list[str]:
@@ -142,10 +224,74 @@ async def mark_applied(db: AsyncConnection, account_id: str, number: int) -> Non
 
 
 _credits = (
-    select(entries.c.id, entries.c.account_id, entries.c.credit_number, postings.c.amount_nano)
-    .join(postings, postings.c.entry_id == entries.c.id)
-    .where(postings.c.ledger_account.like("wallet:%"))
+    select(
+        entries.c.id,
+        entries.c.account_id,
+        entries.c.credit_number,
+        entries.c.kind,
+        entries.c.corrects,
+        func.coalesce(postings.c.amount_nano, 0).label("amount_nano"),
+        lots.c.amount_nano.label("lot_nano"),
+        lots.c.expires_at_ms,
+        lots.c.promotional,
+    )
+    .outerjoin(
+        postings,
+        (postings.c.entry_id == entries.c.id)
+        & postings.c.ledger_account.in_(("wallet:" + entries.c.account_id, "promo:" + entries.c.account_id)),
+    )
+    .outerjoin(lots, lots.c.entry_id == entries.c.id)
 )
+
+
+def _credit(row: Any) -> Credit:
+    """As it was written, whatever has been spent of it since."""
+    lot = None if row.lot_nano is None else Lot(row.id, row.lot_nano, row.expires_at_ms, row.promotional)
+    return Credit(row.id, row.account_id, row.credit_number, row.amount_nano, False, row.kind, lot, row.corrects)
+
+
+async def _next_number(db: AsyncConnection, account_id: str) -> int:
+    """The row is locked by its update: credits of one account are numbered without a gap."""
+    number = await db.scalar(
+        update(wallets)
+        .where(wallets.c.account_id == account_id)
+        .values(credit_number=wallets.c.credit_number + 1)
+        .returning(wallets.c.credit_number)
+    )
+    if number is None:
+        raise NotFound(f"There is no account `{account_id}`.")
+    return int(number)
+
+
+async def _add_numbered(
+    db: AsyncConnection, credit: Credit, entry: Mapping[str, Any], moves: Mapping[str, int]
+) -> None:
+    own = {
+        "id": credit.entry_id,
+        "kind": credit.kind,
+        "account_id": credit.account_id,
+        "credit_number": credit.number,
+        "corrects": credit.corrects,
+    }
+    await add_entry(db, {**entry, **own}, moves)
+
+
+def _source(kind: CreditKind, promotional: bool) -> str:
+    """Where the money comes from."""
+    if kind == "credit":
+        return "promotions" if promotional else "cash"
+    return {"refund": "revenue", "adjustment": "adjustments"}[kind]
+
+
+def _refuse_another(credit: Credit, earlier: Credit) -> None:
+    if earlier.amount_nano != credit.amount_nano:
+        raise Conflict("This idempotency key was used for another amount.")
+
+    def terms(of: Credit) -> tuple[object, ...]:
+        return (of.kind, of.corrects, of.lot and (of.lot.promotional, of.lot.expires_at_ms))
+
+    if terms(earlier) != terms(credit):
+        raise Conflict("This idempotency key was used for another credit.")
 
 
 async def _find_by_key(db: AsyncConnection, account_id: str, idempotency_key: str) -> Credit | None:
@@ -154,4 +300,4 @@ async def _find_by_key(db: AsyncConnection, account_id: str, idempotency_key: st
             _credits.where(entries.c.account_id == account_id, entries.c.idempotency_key == idempotency_key)
         )
     ).first()
-    return Credit(row.id, row.account_id, row.credit_number, row.amount_nano) if row else None
+    return _credit(row) if row else None

@@ -1,11 +1,12 @@
-"""A wallet that Redis does not have is rebuilt from the journal, exactly: its balance there, less what the stream of
-its shard holds and the journal does not have yet."""
+"""A wallet that Redis does not have is rebuilt from the journal, exactly: its balance and its lots there, less what the
+stream of its shard holds and the journal does not have yet."""
 
 from app.base.database import Database
 from app.base.errors import NotFound, ServiceUnavailable
 from app.base.ids import shard_of
-from app.ledger.journal import credits_after, mark_applied, read_wallet, unapplied_accounts
-from app.ledger.posting import posted_among
+from app.ledger.journal import credits_after, lots_of, mark_applied, read_wallet, unapplied_accounts
+from app.ledger.lots import show_lots, spend, spending_order
+from app.ledger.posting import decide_parts, posted_items
 from app.ledger.redis_side import QuotaSide
 from app.ledger.stream import read_entry
 
@@ -24,16 +25,17 @@ async def rebuild_wallet(database: Database, quota: QuotaSide, account_id: str) 
                 raise NotFound(f"There is no account `{account_id}`.")
             look = await quota.look(number, [])
             streamed = [read_entry(entry) for entry in look.entries]
-            mine = [item for item in streamed if item is not None and item.receipt.account_id == account_id]
-            posted = await posted_among(db, [item.receipt.request_id for item in mine])
-        waiting = {
-            item.receipt.request_id: item.receipt.amount_nano - item.unpaid_nano
-            for item in mine
-            if item.receipt.request_id not in posted
-        }
+            mine = {item.id: item for item in streamed if item is not None and item.account_id == account_id}
+            posted = await posted_items(db, mine.values())
+            lots = spending_order((await lots_of(db, [account_id])).get(account_id, ()))
+        balance = wallet.balance_nano
+        for item in mine.values():
+            if item.id not in posted:
+                balance -= item.taken_nano
+                lots = spend(lots, decide_parts(item, lots))
         last_entry = look.entries[-1].id if look.entries else b""
-        balance = wallet.balance_nano - sum(waiting.values())
-        if await quota.warm(account_id, balance, wallet.credit_number, wallet.floor_nano, last_entry) != "moved":
+        figures = (balance, wallet.credit_number, wallet.floor_nano, last_entry, show_lots(lots))
+        if await quota.warm(account_id, *figures) != "moved":
             return
     raise ServiceUnavailable
 
@@ -47,7 +49,11 @@ async def apply_credits(database: Database, quota: QuotaSide, account_id: str) -
             continue
         async with database.read() as db:
             waiting = await credits_after(db, account_id, live.credit_number)
-        answers = [await quota.apply_credit(account_id, each.number, each.amount_nano) for each in waiting]
+            floor = (await read_wallet(db, account_id)).floor_nano
+        answers = []
+        for each in waiting:
+            lot = show_lots([each.lot] if each.lot else [])
+            answers.append(await quota.apply_credit(account_id, each.number, each.amount_nano, lot, floor))
         if "cold" not in answers and "gap" not in answers:
             break
     else:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from app.base.receipt import Usage
+
 __all__ = ["Look", "OverdueHold", "QuotaSide", "RecomputeAmount", "StreamEntry", "Wallet"]
 
 
@@ -15,6 +17,8 @@ class Wallet(Protocol):
     def credit_number(self) -> int: ...
     @property
     def floor_nano(self) -> int: ...
+    @property
+    def lots(self) -> str: ...
 
 
 class StreamEntry(Protocol):
@@ -54,22 +58,21 @@ class QuotaSide(Protocol):
     async def look(self, number: int, account_ids: Sequence[str], /) -> Look: ...
     async def read(self, account_id: str, /) -> Wallet | None: ...
     async def warm(
-        self, account_id: str, balance_nano: int, credit_number: int, floor_nano: int, last_entry: bytes, /
+        self, account_id: str, balance_nano: int, credit_number: int, floor_nano: int, last_entry: bytes, lots: str, /
     ) -> str: ...
-    async def apply_credit(self, account_id: str, number: int, amount_nano: int, /) -> str: ...
+    async def apply_credit(
+        self, account_id: str, number: int, amount_nano: int, lot: str, floor_nano: int, /
+    ) -> str: ...
+    async def lapse(self, account_id: str, lot_id: str, movement: bytes, /) -> tuple[int, int] | None: ...
+    async def debit(self, account_id: str, movement_id: str, amount_nano: int, movement: bytes, /) -> str: ...
     async def overdue(self, number: int, /) -> Sequence[OverdueHold]: ...
-    async def expire(self, request_id: str, account_id: str, key_id: str, receipt: bytes, /) -> bool: ...
+    async def expire(
+        self, request_id: str, account_id: str, key_id: str, receipt: bytes, charge_nano: int, tokens: int, /
+    ) -> bool: ...
 
 
 class RecomputeAmount(Protocol):
-    """What usage costs at a price version, in nano-USD; None where the version is not known."""
+    """What usage costs at a price version, times a multiplier's millionths, in nano-USD; None where the version is not
+    known."""
 
-    async def __call__(
-        self,
-        price_version: str,
-        input_tokens: int,
-        output_tokens: int,
-        cached_input_tokens: int,
-        cache_write_tokens: int,
-        /,
-    ) -> int | None: ...
+    async def __call__(self, price_version: str, usage: Usage, multiplier: int, /) -> int | None: ...

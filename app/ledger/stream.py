@@ -7,9 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from app.base.receipt import Receipt
 from app.base.wire import Script, StoreError, Wire
-from app.ledger.posting import StreamedReceipt
+from app.ledger.items import Item, read_item
 from app.ledger.redis_side import StreamEntry
 
 __all__ = ["Entry", "ReceiptStreams", "read_entry"]
@@ -24,7 +23,6 @@ _COUNT_A_SHARD = 500
 KEEP_MS = 15_000
 
 _TRIM = Script((Path(__file__).parent / "trim.lua").read_text())
-_decoder = msgspec.json.Decoder(Receipt)
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -33,17 +31,17 @@ class Entry(msgspec.Struct, frozen=True):
     stream: bytes
     id: bytes
     fields: dict[bytes, bytes]
-    item: StreamedReceipt | None
+    item: Item | None
 
 
-def read_entry(entry: StreamEntry) -> StreamedReceipt | None:
-    """None, and a line in the log, where it is not a receipt."""
+def read_entry(entry: StreamEntry) -> Item | None:
+    """None, and a line in the log, where it is neither a receipt nor a movement."""
     return _read(entry.id, entry.fields)
 
 
-def _read(entry_id: bytes, fields: dict[bytes, bytes]) -> StreamedReceipt | None:
+def _read(entry_id: bytes, fields: dict[bytes, bytes]) -> Item | None:
     try:
-        return StreamedReceipt(_decoder.decode(fields[b"r"]), int(fields.get(b"u", 0)))
+        return read_item(entry_id, fields)
     except (msgspec.DecodeError, KeyError, ValueError) as error:
         log.error("stream entry %s is not a receipt: %s", entry_id.decode(), error)
         return None
@@ -62,6 +60,10 @@ class ReceiptStreams:
             except StoreError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
+
+    async def ping(self) -> None:
+        """Raises ServiceUnavailable where Redis does not answer."""
+        await self._wire.call(b"PING")
 
     async def read_new(self) -> list[Entry]:
         """Entries that no bookkeeper has taken yet."""

@@ -1,26 +1,22 @@
 """The invariants, checked against what is really there. Safe under load: Redis and the database are compared at one
-moment, shard by shard, through the receipts that are between them."""
+moment, shard by shard, through what is between them. Linear in the rows, and no table is ever in memory whole."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.database import Database
 from app.base.ids import shard_of
-from app.ledger.journal import credits_after
-from app.ledger.posting import posted_among
 from app.ledger.redis_side import QuotaSide, RecomputeAmount
-from app.ledger.stream import read_entry
-from app.ledger.tables import entries, postings, receipts, wallets
+from app.ledger.tables import entries, lots, postings, receipts, usage_days, wallets
+from app.ledger.verify_receipts import check_receipts
+from app.ledger.verify_redis import check_shard
 
 __all__ = ["Verdict", "verify"]
 
-_PAGE = 5000
-_TRIES = 5
 _PROBLEMS_MOST = 50
 
 
@@ -40,16 +36,18 @@ async def verify(database: Database, quota: QuotaSide, recompute: RecomputeAmoun
         checked = {
             "entries": await _check_entries(db, problems),
             "wallets": await _check_balances(db, problems),
-            "receipts": await _check_receipts(db, recompute, problems),
+            "lots": await _check_lots(db, problems),
+            "receipts": await check_receipts(db, recompute, problems),
         }
         await _check_charges(db, problems)
+        await _check_costs(db, problems)
         account_ids = list(await db.scalars(select(wallets.c.account_id)))
     shards: dict[int, list[str]] = defaultdict(list)
     for account_id in account_ids:
         shards[shard_of(account_id, quota.shards)].append(account_id)
     drift = checked["redis_wallets"] = 0
     for number, accounts in shards.items():
-        seen, difference = await _check_shard(database, quota, number, accounts, problems)
+        seen, difference = await check_shard(database, quota, number, accounts, problems)
         checked["redis_wallets"] += seen
         drift += difference
     return Verdict(ok=not problems, drift_nano=drift, checked=checked, problems=problems[:_PROBLEMS_MOST])
@@ -63,20 +61,65 @@ async def _check_entries(db: AsyncConnection, problems: list[str]) -> int:
     return await db.scalar(select(func.count(postings.c.entry_id.distinct()))) or 0
 
 
+_sums = (
+    select(postings.c.ledger_account, func.sum(postings.c.amount_nano).label("total"))
+    .group_by(postings.c.ledger_account)
+    .cte("sums")
+)
+
+
+def _sum_of(purse: str) -> Any:
+    """What the postings of each account's `wallet:` or `promo:` come to; joined to by its ledger account's name."""
+    return _sums.alias(purse)
+
+
 async def _check_balances(db: AsyncConnection, problems: list[str]) -> int:
-    """Every wallet's balance is the sum of its postings."""
-    total = func.coalesce(func.sum(postings.c.amount_nano), 0)
+    """Every wallet's balance is the sum of its postings, promotional ones included."""
+    paid, promo = _sum_of("paid"), _sum_of("promo")
+    total = func.coalesce(paid.c.total, 0) + func.coalesce(promo.c.total, 0)
     rows = await db.execute(
         select(wallets.c.account_id, wallets.c.balance_nano, total.label("total"))
-        .outerjoin(postings, postings.c.ledger_account == "wallet:" + wallets.c.account_id)
-        .group_by(wallets.c.account_id, wallets.c.balance_nano)
+        .outerjoin(paid, paid.c.ledger_account == "wallet:" + wallets.c.account_id)
+        .outerjoin(promo, promo.c.ledger_account == "promo:" + wallets.c.account_id)
+        .where(wallets.c.balance_nano != total)
     )
-    count = 0
-    for row in rows:
-        count += 1
-        if row.balance_nano != row.total:
-            problems.append(f"wallet {row.account_id} says {row.balance_nano} nano, its postings {row.total}")
-    return count
+    problems.extend(f"wallet {row.account_id} says {row.balance_nano} nano, its postings {row.total}" for row in rows)
+    return await db.scalar(select(func.count()).select_from(wallets)) or 0
+
+
+async def _check_lots(db: AsyncConnection, problems: list[str]) -> int:
+    """A lot is what its credit was, and what is left of it is part of that; what is left of all promotional lots of an
+    account is what its promotional postings come to."""
+    purse = case((lots.c.promotional, "promo:" + lots.c.account_id), else_="wallet:" + lots.c.account_id)
+    credited = func.coalesce(postings.c.amount_nano, 0)
+    is_part = lots.c.remaining_nano.between(0, lots.c.amount_nano)
+    rows = await db.execute(
+        select(lots.c.entry_id, lots.c.amount_nano, lots.c.remaining_nano, credited.label("credited"))
+        .outerjoin(postings, (postings.c.entry_id == lots.c.entry_id) & (postings.c.ledger_account == purse))
+        .where(~is_part | (lots.c.amount_nano != credited))
+    )
+    problems.extend(
+        f"lot {row.entry_id} has {row.remaining_nano} of {row.amount_nano} nano left, its credit was {row.credited}"
+        for row in rows
+    )
+    left = (
+        select(lots.c.account_id, func.sum(lots.c.remaining_nano).label("left"))
+        .where(lots.c.promotional)
+        .group_by(lots.c.account_id)
+        .subquery()
+    )
+    promo = _sum_of("promo")
+    has, posted = func.coalesce(left.c.left, 0), func.coalesce(promo.c.total, 0)
+    rows = await db.execute(
+        select(wallets.c.account_id, has.label("has"), posted.label("posted"))
+        .outerjoin(left, left.c.account_id == wallets.c.account_id)
+        .outerjoin(promo, promo.c.ledger_account == "promo:" + wallets.c.account_id)
+        .where(has != posted)
+    )
+    problems.extend(
+        f"promotional lots of {row.account_id} have {row.has} nano, its postings {row.posted}" for row in rows
+    )
+    return await db.scalar(select(func.count()).select_from(lots)) or 0
 
 
 async def _check_charges(db: AsyncConnection, problems: list[str]) -> None:
@@ -91,18 +134,49 @@ async def _check_charges(db: AsyncConnection, problems: list[str]) -> None:
         .group_by(receipts.c.entry_id, receipts.c.account_id)
         .subquery()
     )
-    due = func.coalesce(charged.c.charged, 0)
-    taken = func.coalesce(-postings.c.amount_nano, 0)
-    rows = await db.execute(
-        select(entries.c.id, due.label("due"), taken.label("taken"))
-        .outerjoin(charged, (charged.c.entry_id == entries.c.id) & (charged.c.account_id == entries.c.account_id))
-        .outerjoin(
-            postings,
-            (postings.c.entry_id == entries.c.id) & (postings.c.ledger_account == "wallet:" + entries.c.account_id),
+    own = postings.c.ledger_account.in_(("wallet:" + entries.c.account_id, "promo:" + entries.c.account_id))
+    taken = (
+        select(
+            entries.c.id,
+            entries.c.account_id,
+            func.coalesce(-func.sum(postings.c.amount_nano), 0).label("taken"),
         )
-        .where(entries.c.kind == "usage", due != taken)
+        .outerjoin(postings, (postings.c.entry_id == entries.c.id) & own)
+        .where(entries.c.kind == "usage")
+        .group_by(entries.c.id, entries.c.account_id)
+        .subquery()
+    )
+    due = func.coalesce(charged.c.charged, 0)
+    rows = await db.execute(
+        select(taken.c.id, taken.c.taken, due.label("due"))
+        .outerjoin(charged, (charged.c.entry_id == taken.c.id) & (charged.c.account_id == taken.c.account_id))
+        .where(due != taken.c.taken)
     )
     problems.extend(f"entry {row.id} took {row.taken} nano for receipts of {row.due}" for row in rows)
+    await _check_strays(db, problems)
+
+
+async def _check_costs(db: AsyncConnection, problems: list[str]) -> None:
+    """Every vendor is owed, on its channel, what its attempts cost by day; and so much was spent there."""
+    days = select(usage_days.c.channel_id, func.sum(usage_days.c.upstream_cost_nano)).group_by(usage_days.c.channel_id)
+    cost = {channel_id: int(total) for channel_id, total in await db.execute(days) if total}
+    sides: dict[str, dict[str, int]] = {"payable": {}, "cost": {}}
+    rows = await db.execute(
+        select(_sums).where(_sums.c.ledger_account.like("payable:%") | _sums.c.ledger_account.like("cost:%"))
+    )
+    for ledger_account, total in rows:
+        side, _, channel_id = ledger_account.partition(":")
+        sides[side][channel_id] = int(total)
+    for channel_id in sorted(cost.keys() | sides["payable"].keys() | sides["cost"].keys()):
+        due, owed, spent = (figures.get(channel_id, 0) for figures in (cost, sides["payable"], sides["cost"]))
+        if not due == owed == -spent:
+            problems.append(
+                f"channel {channel_id} cost {due} nano by day, {-spent} spent and {owed} owed by its postings"
+            )
+
+
+async def _check_strays(db: AsyncConnection, problems: list[str]) -> None:
+    """No receipt was charged with another account's; and none that charges is without an entry."""
     strays = await db.scalar(
         select(func.count())
         .select_from(receipts)
@@ -111,97 +185,11 @@ async def _check_charges(db: AsyncConnection, problems: list[str]) -> None:
     )
     if strays:
         problems.append(f"{strays} receipts name an entry of another account")
-
-
-async def _check_receipts(db: AsyncConnection, recompute: RecomputeAmount, problems: list[str]) -> int:
-    """Every receipt's amount is its usage at its price version."""
-    count, last = 0, ""
-    while page := await _receipts_after(db, last):
-        for row in page:
-            amount = await recompute(
-                row.price_version,
-                row.input_tokens,
-                row.output_tokens,
-                row.cached_input_tokens,
-                row.cache_write_tokens,
-            )
-            served = row.channel_id is not None
-            if (amount if served else 0) != row.amount_nano:
-                problems.append(f"receipt {row.request_id} says {row.amount_nano} nano, recomputed {amount}")
-        count += len(page)
-        last = page[-1].request_id
-    return count
-
-
-async def _receipts_after(db: AsyncConnection, last: str) -> Sequence[Any]:
     columns = receipts.c
-    query = (
-        select(
-            columns.request_id,
-            columns.channel_id,
-            columns.price_version,
-            columns.amount_nano,
-            columns.input_tokens,
-            columns.output_tokens,
-            columns.cached_input_tokens,
-            columns.cache_write_tokens,
-        )
-        .where(columns.request_id > last)
-        .order_by(columns.request_id)
-        .limit(_PAGE)
+    unposted = await db.scalar(
+        select(func.count())
+        .select_from(receipts)
+        .where(columns.entry_id.is_(None), columns.amount_nano != columns.unpaid_nano)
     )
-    return (await db.execute(query)).all()
-
-
-async def _check_shard(
-    database: Database, quota: QuotaSide, number: int, account_ids: Sequence[str], problems: list[str]
-) -> tuple[int, int]:
-    """Redis + what its stream holds = the journal, for every wallet of a shard: (wallets seen, drift)."""
-    found: list[str] = []
-    seen = drift = 0
-    for _ in range(_TRIES):
-        found, seen, drift, moving = await _compare_shard(database, quota, number, account_ids)
-        if not moving:
-            break
-    problems.extend(found)
-    return seen, drift
-
-
-async def _compare_shard(
-    database: Database, quota: QuotaSide, number: int, account_ids: Sequence[str]
-) -> tuple[list[str], int, int, bool]:
-    found: list[str] = []
-    seen = drift = 0
-    moving = False
-    async with database.read() as db:
-        # The order matters: the database's snapshot first, then Redis. What was settled in between is in the stream.
-        rows = {
-            row.account_id: row
-            for row in await db.execute(select(wallets).where(wallets.c.account_id.in_(account_ids)))
-        }
-        look = await quota.look(number, account_ids)
-        streamed = {item.receipt.request_id: item for entry in look.entries if (item := read_entry(entry))}
-        posted = await posted_among(db, list(streamed))
-        waiting: dict[str, int] = defaultdict(int)
-        for request_id, item in streamed.items():
-            if request_id not in posted:
-                waiting[item.receipt.account_id] += item.receipt.amount_nano - item.unpaid_nano
-        for account_id, wallet in look.wallets.items():
-            row = rows.get(account_id)
-            if wallet is None or row is None:
-                continue
-            seen += 1
-            unapplied = sum(c.amount_nano for c in await credits_after(db, account_id, wallet.credit_number))
-            moving = moving or wallet.credit_number > row.credit_number
-            if wallet.credit_number < row.applied_number:
-                found.append(f"wallet {account_id} has lost credits of {unapplied} nano that it had")
-                drift += abs(unapplied)
-            expected = row.balance_nano - unapplied - waiting[account_id]
-            if wallet.balance_nano != expected:
-                drift += abs(wallet.balance_nano - expected)
-                found.append(f"wallet {account_id} is {wallet.balance_nano} nano in Redis, {expected} by the books")
-            if wallet.held_nano < 0:
-                found.append(f"wallet {account_id} has holds of {wallet.held_nano} nano")
-            if wallet.balance_nano - wallet.held_nano < min(wallet.floor_nano, wallet.balance_nano):
-                found.append(f"wallet {account_id} holds more than it has")
-    return found, seen, drift, moving
+    if unposted:
+        problems.append(f"{unposted} receipts that charge name no entry")

@@ -6,9 +6,9 @@ These are raw ASGI handlers: settlement must have run before the last byte leave
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from litestar.handlers import ASGIRouteHandler, asgi
@@ -16,6 +16,7 @@ from litestar.types import Receive, Scope, Send
 
 from app.base.errors import InternalError, InvalidField, TollgateError, TooLarge
 from app.base.ids import new_request_id
+from app.proxy.counter import Counter
 from app.proxy.journey import Headers, Journey, Visit
 from app.proxy.records import Model
 
@@ -30,7 +31,7 @@ _JSON = (b"content-type", b"application/json")
 _BEARER = "bearer "
 
 
-def make_door(journey: Journey, max_body_bytes: int) -> list[ASGIRouteHandler]:
+def make_door(journey: Journey, counter: Counter, max_body_bytes: int) -> list[ASGIRouteHandler]:
     """The route handlers. Each path is served with and without `/v1`: clients are told both kinds of base URL."""
 
     def route(path: str, method: str, handle: Handle, *, is_mount: bool = False) -> ASGIRouteHandler:
@@ -40,8 +41,10 @@ def make_door(journey: Journey, max_body_bytes: int) -> list[ASGIRouteHandler]:
             try:
                 if scope.get("method") != method:
                     raise _wrong_method(method)
-                body = await _read_body(scope, receive, max_body_bytes) if method == "POST" else b""
-                await handle(_visit(scope, reply.request_id, body), reply, scope)
+                key = _read_head(scope["headers"], max_body_bytes if method == "POST" else None)
+                body = await _read_body(receive, max_body_bytes) if method == "POST" else b""
+                client = scope["client"]
+                await handle(Visit(reply.request_id, key, client[0] if client else "", body), reply, scope)
             except TollgateError as error:
                 await reply.error(error)
             except Exception:
@@ -52,8 +55,8 @@ def make_door(journey: Journey, max_body_bytes: int) -> list[ASGIRouteHandler]:
 
         return serve
 
-    async def chat(visit: Visit, reply: "HttpReply", _scope: Scope) -> None:
-        await journey.chat(visit, reply)
+    def chat(visit: Visit, reply: "HttpReply", _scope: Scope) -> Awaitable[None]:
+        return journey.chat(visit, reply)
 
     async def models(visit: Visit, reply: "HttpReply", scope: Scope) -> None:
         if name := _rest_of_path(scope, "/models"):
@@ -66,10 +69,23 @@ def make_door(journey: Journey, max_body_bytes: int) -> list[ASGIRouteHandler]:
         request_id = _rest_of_path(scope, "/receipts")
         await reply.answer(200, [_JSON], _encode(await journey.find_receipt(visit, request_id)))
 
+    async def redeem(visit: Visit, reply: "HttpReply", _scope: Scope) -> None:
+        await reply.answer(200, [_JSON], _encode(await counter.redeem(visit)))
+
+    async def subscription(visit: Visit, reply: "HttpReply", _scope: Scope) -> None:
+        await reply.answer(200, [_JSON], _encode(await counter.subscription(visit)))
+
+    async def usage(visit: Visit, reply: "HttpReply", scope: Scope) -> None:
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        await reply.answer(200, [_JSON], _encode(await counter.usage(visit, query)))
+
     return [
         route("/chat/completions", "POST", chat),
         route("/models", "GET", models, is_mount=True),
         route("/receipts", "GET", receipt, is_mount=True),
+        route("/vouchers/redeem", "POST", redeem),
+        route("/dashboard/billing/subscription", "GET", subscription),
+        route("/dashboard/billing/usage", "GET", usage),
     ]
 
 
@@ -140,24 +156,25 @@ def _start(status: int, headers: Headers) -> dict[str, object]:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-def _visit(scope: Scope, request_id: str, body: bytes) -> Visit:
-    key = ""
-    for name, value in scope["headers"]:
+def _read_head(headers: Iterable[tuple[bytes, bytes]], body_limit: int | None) -> str:
+    """The customer's key, empty where none was sent. With a `body_limit`, refuses a body by what its headers say."""
+    key = None
+    for name, value in headers:
         if name == b"authorization":
-            sent = value.decode("latin-1")
-            if sent[: len(_BEARER)].lower() == _BEARER:
-                key = sent[len(_BEARER) :].strip()
-            break
-    client = scope["client"]
-    return Visit(request_id, key, client[0] if client else "", body)
-
-
-async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > limit:
-            raise TooLarge(limit)
-        if name == b"content-encoding" and value.lower() != b"identity":
+            if key is None:
+                sent = value.decode("latin-1")
+                key = sent[len(_BEARER) :].strip() if sent[: len(_BEARER)].lower() == _BEARER else ""
+        elif body_limit is None:
+            continue
+        elif name == b"content-length":
+            if int(value) > body_limit:
+                raise TooLarge(body_limit)
+        elif name == b"content-encoding" and value.lower() != b"identity":
             raise InvalidField("content-encoding", "compressed request bodies are not accepted")
+    return key or ""
+
+
+async def _read_body(receive: Receive, limit: int) -> bytes:
     message: Any = await receive()
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False):

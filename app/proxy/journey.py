@@ -8,17 +8,18 @@ import msgspec
 
 from app.base.clock import monotonic_ms, now_ms
 from app.base.errors import InternalError, NotFound, TollgateError, UnknownModel
-from app.base.receipt import Attempt
+from app.base.ids import made_at_ms
 from app.catalog.records import Channel, Model
 from app.catalog.snapshot import Snapshot
 from app.proxy.access import Keyring, check_address, check_model
 from app.proxy.admission import AdmissionDesk
 from app.proxy.dispatch import order_channels
-from app.proxy.records import Caller, Delivered, Offer
+from app.proxy.records import Caller, Delivered, Offer, Try
 from app.proxy.relay import LiveStream, Relay, RelayFailed, StreamCut
 from app.proxy.relay.dialects.openai_answer import usage_event
 from app.proxy.relay.dialects.openai_chat import read_order
-from app.proxy.settlement import Clerk, Leases, Trip
+from app.proxy.settlement import Clerk, Leases, Meter, Trip
+from app.quota.gate import Gate
 
 __all__ = ["FindReceipt", "Journey", "Reply", "Visit"]
 
@@ -74,6 +75,7 @@ class Journey:
         relay: Relay,
         clerk: Clerk,
         leases: Leases,
+        gate: Gate,
         snapshot: Callable[[], Snapshot],
         find_receipt: FindReceipt,
         format_usd: Callable[[int], str],
@@ -83,6 +85,7 @@ class Journey:
         self._relay = relay
         self._clerk = clerk
         self._leases = leases
+        self._gate = gate
         self._snapshot = snapshot
         self._find_receipt = find_receipt
         self._format_usd = format_usd
@@ -91,13 +94,13 @@ class Journey:
 
     async def chat(self, visit: Visit, reply: Reply) -> None:
         """`POST /v1/chat/completions`. Raises TollgateError while nothing has been answered."""
-        started_ms, created_at_ms = monotonic_ms(), now_ms()
+        started_ms = monotonic_ms()
         caller = await self._enter(visit)
-        order = read_order(visit.body, visit.request_id, created_at_ms)
+        order = read_order(visit.body, visit.request_id, made_at_ms(visit.request_id) or now_ms())
         offer = self._offer(caller, order.model)
-        hold = await self._desk.admit(caller, order, offer.model)
+        order, hold = await self._desk.admit(caller, order, offer.model, offer.sale)
         self._leases.begin(order.request_id, caller.slots.shard)
-        trip = Trip(caller, order, offer.model, hold, started_ms)
+        trip = Trip(caller, order, offer.sale, hold, started_ms)
         channels = order_channels(offer.channels, self._rng)
         if order.stream:
             await self._stream(trip, channels, reply)
@@ -112,10 +115,11 @@ class Journey:
     async def list_models(self, visit: Visit) -> list[Model]:
         """What the key may use, by name."""
         caller = await self._enter(visit)
+        snapshot = self._snapshot()
         return [
             model
-            for name, model in sorted(self._snapshot().models.items())
-            if caller.models is None or name in caller.models
+            for name, model in sorted(snapshot.models.items())
+            if (caller.models is None or name in caller.models) and snapshot.sale(name, caller.book) is not None
         ]
 
     async def find_model(self, visit: Visit, name: str) -> Model:
@@ -137,11 +141,11 @@ class Journey:
 
     def _offer(self, caller: Caller, name: str) -> Offer:
         snapshot = self._snapshot()
-        model = snapshot.models.get(name)
-        if model is None:
+        model, sale = snapshot.models.get(name), snapshot.sale(name, caller.book)
+        if model is None or sale is None:
             raise UnknownModel(name)
         check_model(caller, name)
-        return Offer(model, snapshot.routes[name])
+        return Offer(model, sale, snapshot.routes[name])
 
     async def _plain(self, trip: Trip, channels: Sequence[Channel], reply: Reply) -> None:
         try:
@@ -168,33 +172,35 @@ class Journey:
         """A stream that has begun, to its end: settled before its last event leaves."""
         try:
             await reply.start([*_EVENT_STREAM, *_limit_headers(trip)])
-            delivered, fault = await _pump(stream, reply)
+            delivered, fault = await _pump(stream, reply, Meter(self._gate, trip))
         except BaseException:  # drained away, or a fault of ours: what came is on the books all the same
-            await self._clerk.settle_surely(trip, stream.delivered("cancelled", error="interrupted"))
+            await self._clerk.settle_surely(trip, stream.delivered("interrupted", error="interrupted"))
             raise
         bill = await self._clerk.settle(trip, delivered)
         if fault is not None:
             await reply.finish(reply.error_event(fault))
             return
         tail = _DONE
+        created_s = trip.order.created_at_ms // 1000
         if trip.order.wants_usage and not stream.reader.usage_shown:
-            created_s = trip.order.created_at_ms // 1000
             tail = usage_event(bill.usage, trip.order.model, created_s, trip.order.request_id) + tail
+        if delivered.ending == "out_of_credit":
+            tail = stream.reader.closing_events(created_s, trip.order.request_id) + tail
         await reply.finish(tail)
 
     async def _end_without_answer(self, trip: Trip, error: BaseException) -> BaseException:
         """Nothing reached the customer: the hold is released, and the receipt says what was tried."""
-        attempts: tuple[Attempt, ...] = ()
+        tries: tuple[Try, ...] = ()
         shown: BaseException = error
         status = InternalError.status
         if isinstance(error, RelayFailed):
-            attempts, shown, status = error.attempts, error.error, error.error.status
+            tries, shown, status = error.tries, error.error, error.error.status
             error.error.headers += tuple(_limit_headers(trip))
         nothing = Delivered(
-            status="failed",
+            ending="failed",
             http_status=status,
             channel=None,
-            attempts=attempts,
+            tries=tries,
             usage=None,
             finish_reason=None,
         )
@@ -202,22 +208,31 @@ class Journey:
         return shown
 
 
-async def _pump(stream: LiveStream, reply: Reply) -> tuple[Delivered, TollgateError | None]:
-    """Every event to the customer as it comes; how it ended."""
+async def _pump(stream: LiveStream, reply: Reply, meter: Meter) -> tuple[Delivered, TollgateError | None]:
+    """Every event to the customer as it comes, while the hold pays for it; how it ended."""
     reply.when_gone(lambda: stream.leave(GONE_SECONDS))
+    reader = stream.reader
     try:
         while (data := await stream.next()) is not None:
-            if not reply.gone:
-                await reply.write(data)
-            elif stream.bytes_after_leave > GONE_BYTES:
-                raise StreamCut("customer gone")
+            if reply.gone:
+                if stream.bytes_after_leave > GONE_BYTES:
+                    raise StreamCut("customer gone")
+                continue
+            counted = None if reader.usage is None else reader.usage.output_tokens
+            if not meter.covers(reader.output_bytes, counted) and not await meter.extend(
+                reader.output_bytes, counted, lambda: reader.output
+            ):
+                stream.stop_delivery()
+                return stream.delivered("out_of_credit"), None
+            await reply.write(data)
+            stream.sent()
     except StreamCut as cut:
         if reply.gone:
-            return stream.delivered("cancelled", error="customer gone"), None
+            return stream.delivered("client_gone", error="customer gone"), None
         error = InternalError("The upstream broke off in the middle of its answer.")
         error.code = "upstream_interrupted"
-        return stream.delivered("failed", error=str(cut)), error
-    return stream.delivered("cancelled" if reply.gone else "ok"), None
+        return stream.delivered("interrupted" if stream.interrupted else "cut", error=str(cut)), error
+    return stream.delivered("client_gone" if reply.gone else "finished"), None
 
 
 def _limit_headers(trip: Trip) -> Headers:

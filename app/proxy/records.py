@@ -2,19 +2,22 @@
 
 import msgspec
 
-from app.base.receipt import Attempt, Status, Usage
+from app.base.receipt import Ending, Usage
+from app.catalog.pricing import Sale
 from app.catalog.records import Channel, Model
 from app.quota.gate import Limits
 from app.quota.slots import Slots
 
-__all__ = ["Attempt", "Caller", "Delivered", "Hold", "Model", "Offer", "Order", "Status", "Usage"]
+__all__ = ["Caller", "Delivered", "Hold", "Model", "Offer", "Order", "Try", "Usage"]
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who calls: a key, opened. `networks` are kept as (version, first, last) so that a check is two comparisons."""
+    """Who calls: a key, opened. `book` is the price book of its account. `networks` are kept as (version, first, last)
+    so that a check is two comparisons."""
 
     account_id: str
     key_id: str
+    book: str
     slots: Slots
     limits: Limits
     models: frozenset[str] | None
@@ -35,13 +38,16 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     output_limit: int | None  # tokens an answer, as the client bounded it
     input_bound: int  # no tokenizer counts more tokens than this
     body: dict[str, msgspec.Raw]
-    prompt: tuple[str, ...]  # the texts of the prompt, for an estimate where the vendor sends no usage
+    prompt: tuple[str, ...]  # what the prompt is made of, for a count where the bound or the vendor's usage won't do
+    image_tokens: int = 0  # those of its pictures, at their dearest
+    imposed_limit: int | None = None  # tokens an answer, where the wallet affords no more and the client named none
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
     """Money and tokens set aside, and what the limits have left for the `x-ratelimit-*` headers."""
 
     amount_nano: int
+    output_bound: int  # tokens of all answers that it pays for
     generation: bytes
     requests_left: int
     requests_reset_ms: int
@@ -49,22 +55,35 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     tokens_reset_ms: int
 
 
-class Delivered(msgspec.Struct, frozen=True, kw_only=True):
-    """How the relay ended: what the settlement needs to know. `output` holds the text that reached the customer, kept
-    only while the vendor has not sent its usage."""
+class Try(msgspec.Struct, frozen=True, kw_only=True):
+    """One try of one channel, as the relay saw it. `error` is None where it served; `usage` is what the vendor said
+    that a try which failed took all the same."""
 
-    status: Status
+    channel: Channel
+    http_status: int | None
+    error: str | None
+    duration_ms: int
+    usage: Usage | None = None
+
+
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """How the relay ended: what the settlement needs to know. `output` is the text that the vendor sent, of which the
+    first `delivered_letters` reached the customer (None: all of it)."""
+
+    ending: Ending
     http_status: int
     channel: Channel | None
-    attempts: tuple[Attempt, ...]
+    tries: tuple[Try, ...]
     usage: Usage | None
     finish_reason: str | None
     output: str = ""
+    delivered_letters: int | None = None
     ttft_ms: int | None = None
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """A model on sale and the channels that serve it, in the order to try them."""
+    """A model on sale, what it costs this caller, and the channels that serve it, in the order to try them."""
 
     model: Model
+    sale: Sale
     channels: tuple[Channel, ...]

@@ -1,12 +1,13 @@
-"""Admission and settlement, one Lua call each: the two round trips of a request."""
+"""Admission and settlement, one Lua call each: the two round trips of a request; and a third where a stream outgrows
+its hold."""
 
 import msgspec
 
 from app.base.wire import Wire
-from app.quota.scripts import ADMIT, RENEW, SETTLE
+from app.quota.scripts import ADMIT, EXTEND, RENEW, SETTLE
 from app.quota.slots import Shard, Slots, settle_keys
 
-__all__ = ["NO_LIMITS", "Admitted", "Gate", "Limits", "Refused", "Settled"]
+__all__ = ["NO_LIMITS", "Admitted", "Gate", "Limits", "LostHold", "Refused", "Settled"]
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -45,6 +46,10 @@ class Settled(msgspec.Struct, frozen=True):
     unpaid_nano: int
 
 
+class LostHold(Exception):
+    """Redis was emptied since the hold was given: whether the request is on the books, only the ledger knows."""
+
+
 class Gate:
     """The typed face of admit.lua, settle.lua and renew.lua."""
 
@@ -80,10 +85,25 @@ class Gate:
                 return Refused(rule.decode(), *figures)
         raise AssertionError(reply)
 
+    async def extend(self, slots: Slots, request_id: str, more_nano: int) -> bool:
+        """A larger hold for a request that runs; False where the wallet can't pay for it. A hold that is gone needs no
+        more: what it comes to is seen at settlement."""
+        reply = await self._wire.run(EXTEND, (slots.wallet, slots.shard.holds), request_id, more_nano)
+        return bool(reply[0] != b"credit")
+
     async def settle(
-        self, slots: Slots, request_id: str, charge_nano: int, tokens: int, receipt: bytes, generation: bytes
+        self,
+        slots: Slots,
+        request_id: str,
+        charge_nano: int,
+        tokens: int,
+        receipt: bytes,
+        generation: bytes,
+        *,
+        is_repeat: bool = False,
     ) -> Settled | None:
-        """Ends the hold; None where it had ended before. Safe to repeat."""
+        """Ends the hold; None where it had ended before. Safe to repeat; with `is_repeat`, LostHold is raised where
+        Redis was emptied in between, rather than a charge made that may have been made before."""
         reply = await self._wire.run(
             SETTLE,
             settle_keys(slots),
@@ -92,7 +112,10 @@ class Gate:
             tokens,
             receipt,
             generation,
+            1 if is_repeat else 0,
         )
+        if reply[0] == b"lost":
+            raise LostHold
         return Settled(int(reply[1]), int(reply[2])) if reply[0] == b"ok" else None
 
     async def renew(self, shard: Shard, request_ids: list[str]) -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from app.base.wire import Script
 
-__all__ = ["ADMIT", "CREDIT", "LOOK", "OVERDUE", "RENEW", "SETTLE", "WARM"]
+__all__ = ["ADMIT", "CREDIT", "DEBIT", "EXTEND", "LAPSE", "LOOK", "OVERDUE", "RENEW", "SETTLE", "WARM"]
 
 
 def _script(name: str) -> Script:
@@ -12,8 +12,11 @@ def _script(name: str) -> Script:
 
 
 ADMIT = _script("admit")
+EXTEND = _script("extend")
 SETTLE = _script("settle")
 CREDIT = _script("credit")
+DEBIT = _script("debit")
+LAPSE = _script("lapse")
 WARM = _script("warm")
 LOOK = _script("look")
 OVERDUE = _script("overdue")

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -9,7 +12,7 @@ from decimal import Decimal
 import httpx
 
 from tests.behaviours import Gate, answers
-from tests.gateway import Gateway, children_of
+from tests.gateway import ROOT, Gateway, children_of
 from tests.journeys.rough import works, works_everywhere
 from tests.operator_api import charge
 from tests.servers import Fleet
@@ -153,3 +156,23 @@ def test_without_redis_nothing_is_served(rough_shop: Shop, fleet: Fleet, databas
     until(lambda: works(customer, model), "requests are served again", seconds=15)
     until(lambda: shop.operator.held(customer.account_id) == 0, "no hold is left", seconds=20)
     shop.operator.assert_books_agree()
+
+
+def test_a_process_whose_supervisor_is_gone_does_not_stay(fleet: Fleet) -> None:
+    """However early it went: a worker that lived on would keep the port from the next start."""
+    gateway = fleet.new("sqlite")
+    gateway.start()
+    gateway.stop()
+    gone = 2**22 + 1  # no process has such a pid
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        for words in (["bookkeeper", str(gone)], ["worker", str(gone), str(door.fileno())]):
+            orphan = subprocess.run(
+                [sys.executable, "-m", "app.processes", *words],
+                cwd=ROOT,
+                env=gateway.process_environ | {"TOLLGATE_REDIS_URL": "redis://127.0.0.1:1/0"},
+                pass_fds=(door.fileno(),),
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            assert orphan.returncode == 0, orphan.stderr

@@ -12,7 +12,7 @@ from app.base.database import Database, metadata
 from app.books import Books
 from app.schema import migrate
 from app.settings import Settings
-from tests.ledger.office import Office
+from tests.ledger.office import Office, drop_guard
 from tests.servers import DATABASES, Fleet, RedisServer
 
 
@@ -51,13 +51,20 @@ async def _emptied(url: str) -> None:
     names = ", ".join(metadata.tables)
     database = Database(url)
     async with database.write() as db:
+        await drop_guard(db)
         await db.execute(text(f"TRUNCATE {names}"))
     await database.close()
 
 
 @pytest.fixture
 async def office(database_url: str, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Office]:
-    settings = Settings(data_dir=tmp_path, database_url=database_url, redis_url=redis_server.url, secret_key="secret")
+    settings = Settings(
+        data_dir=tmp_path,
+        database_url=database_url,
+        redis_url=redis_server.url,
+        secret_key="secret",
+        lease_seconds=0,  # the sweeper need not wait for one
+    )
     office = Office(Books(settings, {"shards": "4", "admin": "00" * 32}))
     await office.open()
     await office.books.wire.call("FLUSHALL")

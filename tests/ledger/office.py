@@ -6,24 +6,37 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.base.clock import now_ms
 from app.base.ids import new_id
-from app.base.receipt import Draft, Receipt, Usage
+from app.base.receipt import Attempt, Draft, Receipt, Usage
 from app.books import Books, make_bookkeeper
 from app.catalog.customers import create_account
 from app.catalog.offers import put_model
 from app.catalog.pricing import Prices, amount_nano
-from app.ledger.journal import Credit, add_credit, open_wallet, read_wallet
-from app.ledger.posting import StreamedReceipt
+from app.ledger.items import StreamedReceipt
+from app.ledger.journal import Credit, add_credit, lots_of, open_wallet, read_wallet
+from app.ledger.lots import read_lots
 from app.ledger.stream import ReceiptStreams
-from app.ledger.tables import receipts
+from app.ledger.tables import postings, receipts
 from app.ledger.verify import Verdict
 from app.quota.gate import NO_LIMITS, Admitted, Gate
 
-__all__ = ["PRICES", "Office"]
+__all__ = ["PRICES", "Office", "drop_guard"]
 
 PRICES = Prices(input=2_000_000, output=10_000_000, cached_input=500_000, request=3)
+RICH_PRICES = Prices(input=1_000_000, output=1_000_000, audio_input=3_300_000)
 _MODEL = {"context_length": None, "max_output_tokens": None, "description": "", "fallbacks": []}
+
+
+async def drop_guard(db: AsyncConnection) -> None:
+    """Lets rows that are only ever added be changed: until the commit on PostgreSQL, for good on SQLite."""
+    if db.dialect.name == "postgresql":
+        await db.execute(text("SET LOCAL session_replication_role = replica"))
+        return
+    for name in (await db.scalars(text("SELECT name FROM sqlite_master WHERE type = 'trigger'"))).all():
+        await db.execute(text(f"DROP TRIGGER {name}"))
 
 
 class Office:
@@ -35,15 +48,17 @@ class Office:
         self.wallets = books.wallets
         self.gate = Gate(books.wire, lease_ms=60_000)
         self.streams = ReceiptStreams(books.wire, books.shards)
-        self.price_version = ""
+        self.price_version = self.rich_version = ""
         self._requests = count(1)
 
     async def open(self) -> None:
         await self.books.open()
         async with self.database.write() as db:
             model, _ = await put_model(db, "small", _MODEL, PRICES)
+            rich, _ = await put_model(db, "rich", _MODEL, RICH_PRICES)
         assert model.price_version
-        self.price_version = model.price_version
+        assert rich.price_version
+        self.price_version, self.rich_version = model.price_version, rich.price_version
 
     async def account(self, credit_nano: int = 0) -> str:
         async with self.database.write() as db:
@@ -54,10 +69,17 @@ class Office:
             await self.books.apply_credits(account.id)
         return account.id
 
-    async def credit(self, account_id: str, nano: int, key: str | None = None) -> Credit:
+    async def credit(self, account_id: str, nano: int, key: str | None = None, **terms: Any) -> Credit:
         """Into the journal alone: applying it to Redis is another step."""
         async with self.database.write() as db:
-            return await add_credit(db, account_id, nano, "", key)
+            return await add_credit(db, account_id, nano, "", key, **terms)
+
+    async def give(self, account_id: str, nano: int, expires_in_ms: int | None = None, promotional: bool = True) -> str:
+        """A lot, in the journal and in Redis: its id."""
+        expires_at_ms = None if expires_in_ms is None else now_ms() + expires_in_ms
+        credit = await self.credit(account_id, nano, promotional=promotional, expires_at_ms=expires_at_ms)
+        await self.books.apply_credits(account_id)
+        return credit.entry_id
 
     def receipt(self, account_id: str, usage: Usage, **fields: Any) -> Receipt:
         """Of a request that a channel served, at the prices of `small`."""
@@ -79,9 +101,17 @@ class Office:
         }
         return Receipt(**values | fields)
 
-    def streamed(self, account_id: str, input_tokens: int, unpaid_nano: int = 0, **fields: Any) -> StreamedReceipt:
+    def streamed(
+        self,
+        account_id: str,
+        input_tokens: int,
+        unpaid_nano: int = 0,
+        parts: dict[str, int] | None = {},  # noqa: B006 (nobody changes it)
+        at_ms: int = 0,
+        **fields: Any,
+    ) -> StreamedReceipt:
         receipt = self.receipt(account_id, Usage(input_tokens=input_tokens), **fields)
-        return StreamedReceipt(receipt, unpaid_nano)
+        return StreamedReceipt(receipt, unpaid_nano, parts, at_ms)
 
     async def begin(self, account_id: str, hold_nano: int, request_id: str | None = None) -> tuple[str, bytes]:
         """Admits a request: its id, and the generation of the wallet that holds for it."""
@@ -96,12 +126,31 @@ class Office:
 
     async def serve(self, account_id: str, input_tokens: int, **fields: Any) -> Receipt:
         """One whole request, admitted and settled: its receipt is in the stream."""
-        receipt = self.receipt(account_id, Usage(input_tokens=input_tokens), **fields)
+        receipt = self.receipt(account_id, **{"usage": Usage(input_tokens=input_tokens)} | fields)
         _, generation = await self.begin(account_id, 0, receipt.request_id)
         slots = self.wallets.slots(account_id, "key_1")
         encoded = msgspec.json.encode(receipt)
         await self.gate.settle(slots, receipt.request_id, receipt.amount_nano, input_tokens, encoded, generation)
         return receipt
+
+    async def serve_rich(self, account_id: str) -> Receipt:
+        """A request with audio in it, which a first channel failed at some cost before a second one served it."""
+        usage = Usage(input_tokens=20, audio_input_tokens=10)
+        attempts = (
+            Attempt(channel_id="chn_0", http_status=500, error="broken", duration_ms=1, cost_nano=5),
+            Attempt(
+                channel_id="chn_1",
+                http_status=200,
+                error=None,
+                duration_ms=1,
+                cost_nano=amount_nano(RICH_PRICES, usage),
+                cost_version=self.rich_version,
+            ),
+        )
+        cost = sum(attempt.cost_nano for attempt in attempts)
+        amount = amount_nano(RICH_PRICES, usage)
+        terms = {"price_version": self.rich_version, "amount_nano": amount, "upstream_cost_nano": cost}
+        return await self.serve(account_id, 20, usage=usage, attempts=attempts, **terms)
 
     async def keep_books(self) -> int:
         """What a bookkeeper does from its start to the moment when nothing is left to post: how many it posted."""
@@ -127,6 +176,24 @@ class Office:
         assert wallet is not None
         return wallet.balance_nano
 
+    async def lots(self, account_id: str) -> dict[str, int]:
+        """What the journal has left of an account's lots."""
+        async with self.database.read() as db:
+            return {lot.id: lot.remaining_nano for lot in (await lots_of(db, [account_id])).get(account_id, ())}
+
+    async def redis_lots(self, account_id: str) -> dict[str, int]:
+        """The same in Redis, in spending order."""
+        wallet = await self.wallets.read(account_id)
+        assert wallet is not None
+        return {lot.id: lot.remaining_nano for lot in read_lots(wallet.lots)}
+
+    async def sums(self) -> dict[str, int]:
+        """What the journal says of each of its ledger accounts, but for those that come to nothing."""
+        total = func.sum(postings.c.amount_nano)
+        async with self.database.read() as db:
+            rows = await db.execute(select(postings.c.ledger_account, total).group_by(postings.c.ledger_account))
+            return {name: int(nano) for name, nano in rows if nano}
+
     async def receipt_count(self) -> int:
         async with self.database.read() as db:
             return await db.scalar(select(func.count()).select_from(receipts)) or 0
@@ -134,6 +201,7 @@ class Office:
     async def tamper(self, statement: str, **values: Any) -> None:
         """What no part of the house does: changes rows behind its back."""
         async with self.database.write() as db:
+            await drop_guard(db)
             result = await db.execute(text(statement), values)
             assert result.rowcount > 0, "nothing was tampered with"
 

@@ -11,7 +11,7 @@ from app.base.receipt import Usage
 from app.books import make_bookkeeper
 from app.ledger.posting import post
 from app.ledger.reports import find_receipt
-from app.ledger.stream import KEEP_MS
+from app.ledger.stream import KEEP_MS, ReceiptStreams
 from tests.ledger.office import Office
 
 
@@ -185,3 +185,24 @@ async def test_an_emptied_redis_does_not_stop_the_bookkeeper(office: Office) -> 
     stopping.set()
     await running
     assert await office.journal_balance(account) == 10_000 - 23 - 43 == await office.redis_balance(account)
+
+
+async def test_redis_may_be_emptied_in_mid_round(office: Office) -> None:
+    """Between two looks at the streams: the script that trims finds no group, and says so in words of its own."""
+
+    class Emptied(ReceiptStreams):
+        async def trim(self) -> None:
+            if await office.books.wire.call("EXISTS", "{s1}:receipts"):
+                await office.books.wire.call("FLUSHALL")
+                await office.books.warm_wallet(account)
+                await office.serve(account, 20)
+            await super().trim()
+
+    account = await office.account(10_000)
+    bookkeeper = make_bookkeeper(office.books)
+    bookkeeper._streams = Emptied(office.books.wire, office.books.shards)
+    stopping = asyncio.Event()
+    stopping.set()
+    await bookkeeper.run(stopping)
+    await office.keep_books()
+    assert await office.journal_balance(account) == 10_000 - 43 == await office.redis_balance(account)

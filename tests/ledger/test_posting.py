@@ -1,14 +1,16 @@
 """Posting: a batch of receipts becomes rows and one balanced entry an account, each receipt once."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from app.base.receipt import Attempt, Usage
-from app.ledger.posting import StreamedReceipt, post, posted_among
+from app.ledger.items import StreamedReceipt
+from app.ledger.posting import post, posted_among
 from app.ledger.reports import find_receipt
-from app.ledger.tables import entries, postings, receipts
+from app.ledger.tables import entries, postings, receipts, usage_days
 from tests.ledger.office import Office
 
 
@@ -20,7 +22,7 @@ async def _sums(office: Office) -> dict[str, int]:
 
 
 async def test_a_batch_is_one_entry_an_account(office: Office) -> None:
-    """Charges and costs are summed; revenue is what the wallets paid, and each channel is owed its cost."""
+    """Charges are summed by account, and costs in an entry of their own; revenue is what the wallets paid."""
     first, second = await office.account(), await office.account()
     batch = [
         office.streamed(first, 10, upstream_cost_nano=7),
@@ -41,7 +43,8 @@ async def test_a_batch_is_one_entry_an_account(office: Office) -> None:
     assert await office.journal_balance(first) == -66
     assert await office.journal_balance(second) == -96
     async with office.database.read() as db:
-        assert await db.scalar(select(func.count()).select_from(entries)) == 2
+        kinds = select(entries.c.kind, func.count()).group_by(entries.c.kind)
+        assert {row[0]: row[1] for row in await db.execute(kinds)} == {"usage": 2, "costs": 1}
         named = await db.execute(select(receipts.c.account_id, receipts.c.entry_id).distinct())
         assert len(named.all()) == 2
 
@@ -107,7 +110,8 @@ async def test_more_receipts_than_a_statement_has_parameters(office: Office) -> 
 async def test_a_receipt_keeps_all_that_it_said(office: Office) -> None:
     """Every field of the stream's receipt is in its row."""
     account = await office.account()
-    usage = Usage(input_tokens=9, output_tokens=8, cached_input_tokens=7, cache_write_tokens=1, reasoning_tokens=5)
+    counts = {name: number for number, name in enumerate(Usage.__struct_fields__, 1)}
+    usage = Usage(**counts)
     attempts = (
         Attempt(channel_id="chn_0", http_status=None, error="timeout", duration_ms=12),
         Attempt(channel_id="chn_1", http_status=200, error=None, duration_ms=34),
@@ -118,11 +122,82 @@ async def test_a_receipt_keeps_all_that_it_said(office: Office) -> None:
         found = await find_receipt(db, said.request_id, account)
         assert await find_receipt(db, said.request_id, "acc_other") is None
     assert found is not None
-    assert found["usage"] == {
-        "input_tokens": 9,
-        "output_tokens": 8,
-        "cached_input_tokens": 7,
-        "cache_write_tokens": 1,
-        "reasoning_tokens": 5,
-    }
+    assert {name: found["usage"][name] for name in found["usage"]} == {name: counts[name] for name in found["usage"]}
+    async with office.database.read() as db:
+        row = (await db.execute(select(receipts).where(receipts.c.request_id == said.request_id))).one()
+    assert {name: getattr(row, name) for name in counts} == counts
     assert [found[name] for name in ("status", "finish_reason", "ttft_ms", "duration_ms")] == ["ok", "stop", 40, 56]
+
+
+async def test_each_attempt_costs_its_own_channel(office: Office) -> None:
+    """One that failed may have cost something too: its vendor is owed, and the day of its channel says so, but counts
+    no request."""
+    account = await office.account()
+    attempts = (
+        Attempt(channel_id="chn_0", http_status=500, error="broken", duration_ms=12, cost_nano=5),
+        Attempt(channel_id="chn_1", http_status=200, error=None, duration_ms=34, cost_nano=7),
+    )
+    usage = Usage(input_tokens=10, output_tokens=1)
+    said = office.receipt(account, usage, attempts=attempts, upstream_cost_nano=12)
+    await post(office.database, [StreamedReceipt(said, 0)])
+    sums = await _sums(office)
+    assert {name: sums[name] for name in sums if ":chn" in name} == {
+        "cost:chn_0": -5,
+        "payable:chn_0": 5,
+        "cost:chn_1": -7,
+        "payable:chn_1": 7,
+    }
+    assert await _days(office) == [
+        ("2023-11-14", "chn_0", 0, 0, 0, 0, 5),
+        ("2023-11-14", "chn_1", 1, 10, 1, said.amount_nano, 7),
+    ]
+    assert (await office.verify()).ok
+
+
+async def _days(office: Office) -> list[tuple[Any, ...]]:
+    """Day, channel, requests, input and output tokens, amount, cost."""
+    columns = usage_days.c
+    async with office.database.read() as db:
+        rows = await db.execute(
+            select(
+                columns.day,
+                columns.channel_id,
+                columns.requests,
+                columns.input_tokens,
+                columns.output_tokens,
+                columns.amount_nano,
+                columns.upstream_cost_nano,
+            ).order_by(columns.day, columns.channel_id)
+        )
+        return [(str(day), *rest) for day, *rest in rows]
+
+
+async def test_days_add_up_over_batches(office: Office) -> None:
+    """A day's row grows with each batch, by UTC; a request that nobody served is on a row without a channel."""
+    account = await office.account()
+    midnight = 1_700_006_400_000
+    await post(office.database, [office.streamed(account, 10, created_at_ms=midnight - 1)])
+    await post(office.database, [office.streamed(account, 20, created_at_ms=midnight) for _ in range(2)])
+    unserved = office.receipt(account, Usage(), channel_id=None, amount_nano=0, created_at_ms=midnight)
+    await post(office.database, [office.streamed(account, 5, created_at_ms=midnight), StreamedReceipt(unserved, 0)])
+    assert await _days(office) == [
+        ("2023-11-14", "chn_1", 1, 10, 0, 23, 0),
+        ("2023-11-15", "", 1, 0, 0, 0, 0),
+        ("2023-11-15", "chn_1", 3, 45, 0, 99, 0),
+    ]
+    assert (await office.verify()).ok
+
+
+async def test_many_bookkeepers_never_wait_in_a_circle(office: Office) -> None:
+    """Overlapping batches in different orders, with the same days, wallets and lots: all are posted, each once."""
+    accounts = [await office.account() for _ in range(5)]
+    for account in accounts:
+        await office.credit(account, 1_000, promotional=True)
+    batch = [office.streamed(accounts[number % 5], 1, parts=None, at_ms=2**45) for number in range(300)]
+    orders = [batch, batch[::-1], batch[100:], batch[:200][::-1]]
+
+    # A deadlock would be broken by the database, and raised here.
+    assert sum(await asyncio.gather(*(post(office.database, order) for order in orders))) == 300
+    assert await office.receipt_count() == 300
+    assert {await office.journal_balance(account) for account in accounts} == {1_000 - 60 * 5}
+    assert (await office.verify()).ok

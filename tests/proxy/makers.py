@@ -34,6 +34,7 @@ def make_channel(channel_id: str = "chn_1", **fields: Any) -> Channel:
 def make_key(key_id: str = "key_1", **fields: Any) -> Key:
     values: Json = {
         "account_id": "acc_1",
+        "book": "default",
         "name": "default",
         "hint": "sk-ab…wxyz",
         "models": None,

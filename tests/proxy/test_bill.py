@@ -2,50 +2,96 @@
 
 from typing import Any
 
-from app.base.receipt import Usage
-from app.catalog.pricing import Prices
-from app.proxy.records import Delivered
+import pytest
+
+from app.base.receipt import Ending, Policy, Usage
+from app.catalog.pricing import Cost, Prices, Sale
+from app.proxy.records import Delivered, Order, Try
 from app.proxy.settlement.bill import Bill, make_bill
+from app.proxy.settlement.policies import Policies, status_of
 from tests.proxy.makers import make_channel, order
 
-PRICES = Prices(input=1_000_000, output=10_000_000, cached_input=0, request=5)
-CHANNEL = make_channel(costs={"vendor-small": Prices(input=500_000, output=2_000_000)})
+SALE = Sale("prc_1", Prices(input=1_000_000, output=10_000_000, cached_input=0, request=5))
+COST = Cost("prc_2", Prices(input=500_000, output=2_000_000))
+CHANNEL = make_channel(costs={"vendor-small": COST})
+OTHER = make_channel("chn_2", costs={"vendor-small": COST})
+USAGE = Usage(input_tokens=10, output_tokens=3, cached_input_tokens=4)
+
+
+def served(channel: Any = CHANNEL, **fields: Any) -> Try:
+    return Try(channel=channel, **{"http_status": 200, "error": None, "duration_ms": 7} | fields)
 
 
 def _delivered(**fields: Any) -> Delivered:
     values: dict[str, Any] = {
-        "status": "ok",
+        "ending": "finished",
         "http_status": 200,
         "channel": CHANNEL,
-        "attempts": (),
-        "usage": Usage(input_tokens=10, output_tokens=3, cached_input_tokens=4),
+        "tries": (served(),),
+        "usage": USAGE,
         "finish_reason": "stop",
     }
     return Delivered(**values | fields)
 
 
+async def _bill(asked: Order | None = None, policies: Policies | None = None, **fields: Any) -> Bill:
+    return await make_bill(asked or order(), _delivered(**fields), SALE, policies or Policies())
+
+
 async def test_the_vendors_usage_at_the_sale_price_and_at_cost() -> None:
     """The customer pays our prices; the channel costs its own, under the name of its upstream model."""
-    bill = await make_bill(order(), _delivered(), PRICES)
-    assert bill == Bill(Usage(input_tokens=10, output_tokens=3, cached_input_tokens=4), "upstream", 6 + 30 + 5, 5 + 6)
+    bill = await _bill()
+    assert (bill.usage, bill.source, bill.policy) == (USAGE, "upstream", "full")
+    assert (bill.amount_nano, bill.cost_nano) == (6 + 30 + 5, 5 + 6)
+    (attempt,) = bill.attempts
+    assert (attempt.cost_nano, attempt.cost_version, attempt.usage) == (11, "prc_2", None)
+
+
+async def test_a_book_multiplies_the_sale_and_not_the_cost() -> None:
+    """41 nano x 1.5 is 61.5, rounded half up once; what the vendor takes is what it takes."""
+    bill = await make_bill(order(), _delivered(), Sale("prc_1", SALE.prices, 1_500_000), Policies())
+    assert (bill.amount_nano, bill.cost_nano) == (62, 11)
 
 
 async def test_a_request_that_nobody_served_is_free() -> None:
     """Not even the price of a request is due."""
-    bill = await make_bill(order(), _delivered(channel=None, usage=None, status="failed"), PRICES)
-    assert bill == Bill(Usage(), "none", 0, 0)
+    bill = await _bill(channel=None, usage=None, ending="failed", tries=(served(error="empty answer"),))
+    assert (bill.usage, bill.source, bill.policy, bill.amount_nano, bill.cost_nano) == (Usage(), "none", "free", 0, 0)
+
+
+async def test_attempts_that_failed_cost_the_reseller_alone() -> None:
+    """A vendor that charged for nothing is on the receipt with its cost; the customer pays the one that served."""
+    empty = served(OTHER, error="empty answer", usage=Usage(input_tokens=10, output_tokens=0))
+    bill = await _bill(tries=(empty, served()))
+    assert bill.amount_nano == 41
+    assert [(each.channel_id, each.cost_nano, each.usage) for each in bill.attempts] == [
+        ("chn_2", 5, Usage(input_tokens=10)),
+        ("chn_1", 11, None),
+    ]
+    assert bill.cost_nano == 16
+
+
+async def test_all_failed_may_still_have_cost_something() -> None:
+    bill = await _bill(
+        channel=None,
+        ending="failed",
+        usage=None,
+        tries=(served(error="empty answer", usage=USAGE), served(OTHER, error="timeout")),
+    )
+    assert (bill.amount_nano, bill.cost_nano) == (0, 11)
+    assert [each.cost_nano for each in bill.attempts] == [11, 0]
 
 
 async def test_an_explicit_zero_is_not_estimated() -> None:
     """A vendor that says zero means zero: only the price of a request is due."""
-    bill = await make_bill(order(), _delivered(usage=Usage(), output="many words"), PRICES)
+    bill = await _bill(usage=Usage(), output="many words")
     assert (bill.source, bill.amount_nano) == ("upstream", 5)
 
 
 async def test_without_usage_it_is_counted_here() -> None:
     """Prompt and output, by an offline vocabulary; the receipt says so."""
     asked = order(messages=[{"role": "user", "content": "Count to three, please."}])
-    bill = await make_bill(asked, _delivered(usage=None, output="one two three"), PRICES)
+    bill = await _bill(asked, usage=None, output="one two three")
     assert bill.source == "estimated"
     assert bill.usage.output_tokens == 3
     assert 6 <= bill.usage.input_tokens <= 12
@@ -55,17 +101,65 @@ async def test_without_usage_it_is_counted_here() -> None:
 async def test_an_estimate_stays_within_what_was_held() -> None:
     """Many tiny messages: the allowance for each is no reason to pass the bound of the prompt."""
     asked = order(messages=[{"role": "user", "content": "a"}] * 50)
-    bill = await make_bill(asked, _delivered(usage=None), PRICES)
+    bill = await _bill(asked, usage=None)
     assert bill.usage.input_tokens <= asked.input_bound
 
 
 async def test_special_tokens_in_a_text_are_plain_text() -> None:
     """A customer who writes <|endoftext|> breaks nothing."""
     asked = order(messages=[{"role": "user", "content": "<|endoftext|>"}])
-    bill = await make_bill(asked, _delivered(usage=None, output="<|im_start|>"), PRICES)
+    bill = await _bill(asked, usage=None, output="<|im_start|>")
     assert bill.usage.output_tokens > 1
 
 
 async def test_a_channel_without_costs_costs_nothing() -> None:
-    bill = await make_bill(order(), _delivered(channel=make_channel()), PRICES)
+    bare = make_channel()
+    bill = await _bill(channel=bare, tries=(served(bare),))
     assert (bill.amount_nano, bill.cost_nano) == (41, 0)
+
+
+ENDINGS: list[tuple[Ending, str]] = [
+    ("cut", "cut"),
+    ("client_gone", "client_gone"),
+    ("interrupted", "interrupted"),
+    ("out_of_credit", "out_of_credit"),
+]
+
+
+@pytest.mark.parametrize(("ending", "setting"), ENDINGS)
+@pytest.mark.parametrize(
+    ("policy", "output_tokens", "amount"),
+    [("full", 30, 6 + 300 + 5), ("delivered", 2, 6 + 20 + 5), ("free", 30, 0)],
+)
+async def test_each_ending_is_charged_by_its_policy(
+    ending: Ending, setting: str, policy: Policy, output_tokens: int, amount: int
+) -> None:
+    """In full: what the vendor charges. Delivered: the prompt, and what the customer was sent. Its cost is the same."""
+    bill = await _bill(
+        policies=Policies(**{setting: policy}),
+        ending=ending,
+        usage=Usage(input_tokens=10, output_tokens=30, cached_input_tokens=4),
+        output="one two" + " three" * 28,
+        delivered_letters=len("one two"),
+    )
+    assert (bill.policy, bill.usage.output_tokens, bill.amount_nano) == (policy, output_tokens, amount)
+    assert bill.cost_nano == 5 + 60
+    told = bill.attempts[-1].usage
+    assert told is None if policy != "delivered" else told is not None and told.output_tokens == 30
+
+
+async def test_a_complete_answer_without_usage_can_be_free() -> None:
+    policies = Policies(no_usage="free")
+    assert (await _bill(policies=policies, usage=None, output="one two")).amount_nano == 0
+    assert (await _bill(policies=policies)).amount_nano == 41
+
+
+async def test_delivered_is_all_of_it_where_all_of_it_was_sent() -> None:
+    """A stream that was cut had sent all that it read: the vendor's own count stands, where there is one."""
+    bill = await _bill(ending="cut", delivered_letters=None)
+    assert (bill.policy, bill.source, bill.amount_nano) == ("delivered", "upstream", 41)
+
+
+def test_every_ending_has_a_status_that_the_contract_knows() -> None:
+    endings: tuple[Ending, ...] = Ending.__args__  # type: ignore[attr-defined]
+    assert {status_of(ending) for ending in endings} == {"ok", "failed", "cancelled", "expired"}

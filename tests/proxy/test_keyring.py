@@ -138,7 +138,26 @@ async def test_other_keys_stay_known(keyring: Keyring, catalogue: Catalogue) -> 
     assert catalogue.lookups == 2
 
 
-@pytest.mark.parametrize("forget", [lambda keyring: keyring.forget("key_1"), Keyring.forget_all])
+async def test_an_account_that_changed_is_read_again(keyring: Keyring, catalogue: Catalogue) -> None:
+    """Another price book applies to every key of the account at once; keys of others stay known."""
+    own = [catalogue.add(make_key(f"key_{i}")) for i in (1, 2)]
+    other = catalogue.add(make_key("key_3", account_id="acc_2"))
+    assert [(await keyring.open(secret)).book for secret in (*own, other)] == ["default"] * 3
+    for number, secret in enumerate(own, 1):
+        catalogue.keys[digest(secret)] = make_key(f"key_{number}", book="resellers")
+    keyring.forget_account("acc_1")
+    assert [(await keyring.open(secret)).book for secret in (*own, other)] == ["resellers", "resellers", "default"]
+    assert catalogue.lookups == 5
+
+
+@pytest.mark.parametrize(
+    "forget",
+    [
+        lambda keyring: keyring.forget("key_1"),
+        lambda keyring: keyring.forget_account("acc_1"),
+        Keyring.forget_all,
+    ],
+)
 async def test_a_change_during_a_lookup_is_not_lost(
     keyring: Keyring, catalogue: Catalogue, forget: Callable[[Keyring], None]
 ) -> None:

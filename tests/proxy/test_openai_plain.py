@@ -36,6 +36,37 @@ def test_numbers_and_unknown_fields_keep_their_bytes() -> None:
     assert read_plain(body, "small").body == expected
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"model":"v","choices":[CHOICE]}',
+        '{"id":"c", "model": "v", "choices": [CHOICE]}',
+        '{"id":"c","model" : "v","choices":[CHOICE]}',
+        '\n{\n  "id": "c",\n  "model":\n "v",\n  "choices": [CHOICE]\n}\n',
+        '{"choices":[CHOICE],"model":"v"}',
+        '{"choices":[CHOICE]}',
+        '{"model":null,"choices":[CHOICE]}',
+        '{"model":"x","choices":[CHOICE],"model":"v"}',
+        '{"model":"v","choices":[CHOICE],"model":"v"}',
+        '{"extra":{"model":"v"},"model":"v","choices":[CHOICE]}',
+        '{"extra":{"model":"v"},"choices":[CHOICE],"mod\\u0065l":"v"}',
+        '{"a\\"model":"v","choices":[CHOICE],"model":"v"}',
+        '{"a\\"model":"v","choices":[CHOICE],"mod\\u0065l":"v"}',
+        '{"note":"{\\"model\\":\\"v\\"}","model":"v","choices":[CHOICE]}',
+        '{"model" :" :","choices":[CHOICE]}',
+        '{"model":"caf\\u00e9","choices":[CHOICE]}',
+        '{"model":"café \\"v\\"","choices":[CHOICE]}',
+    ],
+)
+def test_only_the_answers_own_model_is_renamed(body: str) -> None:
+    """However the vendor writes it, and whatever else has a field of that name."""
+    call = {"type": "function", "function": {"name": "f", "arguments": '{"model":"v"}'}, "model": "v"}
+    for said in ({"content": 'say "model":"v"'}, {"content": "a", "tool_calls": [call]}):
+        sent = body.replace("CHOICE", msgspec.json.encode({"message": said}).decode())
+        shown = msgspec.json.decode(read_plain(sent.encode(), "small \U0001f600").body)
+        assert shown == msgspec.json.decode(sent) | {"model": "small \U0001f600"}
+
+
 def test_usage_that_is_missing_is_none() -> None:
     """Then it is estimated, from the texts of all answers."""
     body = b'{"choices":[{"index":0,"message":{"content":"a"}},{"index":1,"message":{"content":"b"}}]}'

@@ -2,7 +2,9 @@
 
 import asyncio
 
-from app.quota.gate import Admitted, Refused, Settled
+import pytest
+
+from app.quota.gate import Admitted, LostHold, Refused, Settled
 from tests.quota.till import Till
 
 
@@ -151,3 +153,24 @@ async def test_accounts_of_a_shard_do_not_touch_each_other(till: Till) -> None:
     await till.settle("req_1", nano=1000)
     wallet = await other.wallet()
     assert (wallet.balance_nano, wallet.held_nano) == (50, 50)
+
+
+async def test_a_repeated_settlement_never_charges_a_redis_that_was_emptied(till: Till) -> None:
+    """The first call may have run, and been posted: only the ledger knows, so the repeat asks it first."""
+    await till.warm(1000)
+    await till.admit("req_1", nano=600)
+    await till.wire.call("DEL", till.slots.wallet, till.shard.holds, till.shard.leases)
+    await till.warm(1000)
+    with pytest.raises(LostHold):
+        await till.settle_again("req_1", nano=250)
+    assert (await till.wallet()).balance_nano == 1000
+    assert await till.settle("req_1", nano=250) == Settled(balance_nano=750, unpaid_nano=0)
+    assert await till.settle_again("req_1", nano=250) is None
+
+
+async def test_a_repeated_settlement_charges_once(till: Till) -> None:
+    """Whether or not the first call had run."""
+    await till.warm(1000)
+    await till.admit("req_1", nano=600)
+    assert await till.settle_again("req_1", nano=250) == Settled(balance_nano=750, unpaid_nano=0)
+    assert await till.settle_again("req_1", nano=250) is None

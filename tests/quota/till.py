@@ -40,8 +40,30 @@ class Till:
 
     async def settle(self, request_id: str, nano: int = 0, tokens: int = 0) -> Settled | None:
         """With a receipt that is the request's id."""
+        return await self._settle(request_id, nano, tokens)
+
+    async def settle_again(self, request_id: str, nano: int = 0) -> Settled | None:
+        """As the spool does. Raises LostHold."""
+        return await self._settle(request_id, nano, 0, is_repeat=True)
+
+    async def _settle(self, request_id: str, nano: int, tokens: int, *, is_repeat: bool = False) -> Settled | None:
         generation = self.generations[request_id]
-        return await self.gate.settle(self.slots, request_id, nano, tokens, request_id.encode(), generation)
+        receipt = request_id.encode()
+        return await self.gate.settle(self.slots, request_id, nano, tokens, receipt, generation, is_repeat=is_repeat)
+
+    async def extend(self, request_id: str, nano: int) -> bool:
+        return await self.gate.extend(self.slots, request_id, nano)
+
+    async def give_lots(self, text: str) -> None:
+        """Says which of the wallet's money is promotional or expires."""
+        await self.wire.call("HSET", self.slots.wallet, "l", text)
+
+    async def lots(self) -> str:
+        return (await self.wire.call("HGET", self.slots.wallet, "l") or b"").decode()
+
+    async def last_entry(self) -> dict[bytes, bytes]:
+        look = await self.wallets.look(self.shard.number, [])
+        return dict(look.entries[-1].fields)
 
     async def expire(self, request_id: str) -> bool:
         receipt = b"expired " + request_id.encode()

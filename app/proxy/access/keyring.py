@@ -55,6 +55,12 @@ class Keyring:
         for secret_digest in [each for each, caller in self._known.items() if caller.key_id == key_id]:
             del self._known[secret_digest]
 
+    def forget_account(self, account_id: str) -> None:
+        """What its keys share has changed, such as its price book: each is read again at its next use."""
+        self._changes += 1
+        for secret_digest in [each for each, caller in self._known.items() if caller.account_id == account_id]:
+            del self._known[secret_digest]
+
     def forget_all(self) -> None:
         """Announcements may have been missed."""
         self._changes += 1
@@ -98,6 +104,7 @@ def _caller(key: Key, shards: int) -> Caller:
     return Caller(
         account_id=key.account_id,
         key_id=key.id,
+        book=key.book,
         slots=slots_of(key.account_id, key.id, shards),
         limits=Limits(rpm=key.rpm, tpm=key.tpm, concurrency=key.concurrency),
         models=None if key.models is None else frozenset(key.models),

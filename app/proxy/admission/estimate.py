@@ -1,12 +1,16 @@
 """The most a request can use, before it has run. Pure."""
 
+from app.base.tokens import TOKENS_PER_TEXT
+from app.catalog.pricing import Sale, worst_case_nano
 from app.catalog.records import Model
 from app.proxy.records import Order
 
-__all__ = ["DEFAULT_OUTPUT_TOKENS", "output_bound"]
+__all__ = ["DEFAULT_OUTPUT_TOKENS", "affordable_output", "output_bound", "prompt_bound"]
 
 # What is held for a request that names no limit.
 DEFAULT_OUTPUT_TOKENS = 4096
+# What a chat template puts around a prompt.
+_TEMPLATE_TOKENS = 16
 
 
 def output_bound(order: Order, model: Model) -> int:
@@ -15,3 +19,20 @@ def output_bound(order: Order, model: Model) -> int:
     if model.max_output_tokens is not None:
         limit = min(limit, model.max_output_tokens)
     return order.answers * limit
+
+
+def prompt_bound(order: Order, counted: int) -> int:
+    """Tokens of a prompt whose texts were counted: with what the chat format adds, and pictures at their dearest."""
+    return counted + TOKENS_PER_TEXT * len(order.prompt) + _TEMPLATE_TOKENS + order.image_tokens
+
+
+def affordable_output(order: Order, sale: Sale, most: int, available_nano: int) -> int:
+    """The largest limit an answer, up to `most` tokens, whose worst case `available_nano` pays for, or 0."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        if worst_case_nano(sale.prices, order.input_bound, order.answers * middle, sale.multiplier) <= available_nano:
+            low = middle
+        else:
+            high = middle - 1
+    return low

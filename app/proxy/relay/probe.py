@@ -20,7 +20,7 @@ async def probe_channel(relay: Relay, channel: Channel, model: str) -> dict[str,
     try:
         delivered, _ = await relay.fetch(order, (channel,))
     except RelayFailed as failed:
-        attempt = failed.attempts[-1]
+        attempt = failed.tries[-1]
         vendor_said = failed.error.message if attempt.error == "refused" else None
         return {
             "ok": False,

@@ -14,19 +14,22 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     auth_prefix: str = "Bearer "
     usage_in_streams: bool = True  # takes `stream_options: {"include_usage": true}`
     requires_max_tokens: bool = False
+    hides_output: bool = False  # reasoning is output that only `total_tokens` counts
+    limit_field: str = "max_tokens"  # what bounds an answer
     is_sandbox: bool = False
 
 
 PROVIDERS: dict[str, Provider] = {
-    "openai": Provider(base_url="https://api.openai.com/v1"),
+    "openai": Provider(base_url="https://api.openai.com/v1", limit_field="max_completion_tokens"),
     "openai_compatible": Provider(base_url=None),
     "deepseek": Provider(base_url="https://api.deepseek.com/v1"),
+    "gemini": Provider(base_url="https://generativelanguage.googleapis.com/v1beta/openai", hides_output=True),
     "groq": Provider(base_url="https://api.groq.com/openai/v1"),
     "mistral": Provider(base_url="https://api.mistral.ai/v1"),
     "moonshot": Provider(base_url="https://api.moonshot.ai/v1"),
     "openrouter": Provider(base_url="https://openrouter.ai/api/v1"),
     "together": Provider(base_url="https://api.together.xyz/v1"),
-    "xai": Provider(base_url="https://api.x.ai/v1"),
+    "xai": Provider(base_url="https://api.x.ai/v1", hides_output=True),
     "sandbox": Provider(base_url="sandbox:", is_sandbox=True),
 }
 

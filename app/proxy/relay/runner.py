@@ -8,7 +8,7 @@ import msgspec
 from app.base.clock import monotonic_ms
 from app.base.errors import NoChannel, TollgateError
 from app.catalog.records import Channel
-from app.proxy.records import Attempt, Delivered, Order
+from app.proxy.records import Delivered, Order, Try, Usage
 from app.proxy.relay.dialects.openai_answer import BrokenAnswer, read_plain
 from app.proxy.relay.dialects.openai_chat import write_request
 from app.proxy.relay.providers import PROVIDERS, Provider, endpoint
@@ -24,38 +24,46 @@ _FIRST_TOKEN_S = 60.0
 
 
 class RelayFailed(Exception):
-    """No channel gave an answer: `error` is for the customer, `attempts` for the receipt."""
+    """No channel gave an answer: `error` is for the customer, `tries` for the receipt."""
 
-    def __init__(self, error: TollgateError, attempts: Sequence[Attempt]) -> None:
+    def __init__(self, error: TollgateError, tries: Sequence[Try]) -> None:
         super().__init__(error.message)
         self.error = error
-        self.attempts = tuple(attempts)
+        self.tries = tuple(tries)
 
 
 class _Tries:
     """What was tried so far, and when the vendors said to come back."""
 
     def __init__(self) -> None:
-        self.attempts: list[Attempt] = []
+        self.made: list[Try] = []
         self._retry_after_s: int | None = None
         self._started_ms = 0
 
     def start(self) -> None:
         self._started_ms = monotonic_ms()
 
-    def end(self, channel: Channel, status: int | None, error: str | None, retry_after: str | None = None) -> None:
+    def end(
+        self,
+        channel: Channel,
+        status: int | None,
+        error: str | None,
+        *,
+        retry_after: str | None = None,
+        usage: Usage | None = None,
+    ) -> None:
         took = monotonic_ms() - self._started_ms
-        self.attempts.append(Attempt(channel_id=channel.id, http_status=status, error=error, duration_ms=took))
+        self.made.append(Try(channel=channel, http_status=status, error=error, duration_ms=took, usage=usage))
         wait = retry_after_s(retry_after)
         if wait is not None:
             self._retry_after_s = wait if self._retry_after_s is None else min(wait, self._retry_after_s)
 
     def exhausted(self) -> RelayFailed:
-        return RelayFailed(NoChannel(self._retry_after_s or _RETRY_AFTER_S), self.attempts)
+        return RelayFailed(NoChannel(self._retry_after_s or _RETRY_AFTER_S), self.made)
 
     def refused(self, status: int, body: bytes, channel: Channel, model: str) -> RelayFailed:
         self.end(channel, status, "refused")
-        return RelayFailed(read_refusal(status, body, channel, model), self.attempts)
+        return RelayFailed(read_refusal(status, body, channel, model), self.made)
 
 
 class Relay:
@@ -71,7 +79,8 @@ class Relay:
         tries = _Tries()
         for channel in channels:
             tries.start()
-            transport, call = self._prepare(order, channel)
+            line = self._line(channel)
+            transport, call = self._prepare(order, line)
             try:
                 plain = await transport.fetch(call)
             except UpstreamFault as fault:
@@ -80,19 +89,19 @@ class Relay:
             if is_refusal(plain.status):
                 raise tries.refused(plain.status, plain.body, channel, order.model)
             if plain.status != 200:
-                tries.end(channel, plain.status, "status", plain.retry_after)
+                tries.end(channel, plain.status, "status", retry_after=plain.retry_after)
                 continue
             try:
-                answer = read_plain(plain.body, order.model)
+                answer = read_plain(plain.body, order.model, hides_output=line.provider.hides_output)
             except BrokenAnswer as broken:
-                tries.end(channel, 200, str(broken))
+                tries.end(channel, 200, str(broken), usage=broken.usage)
                 continue
             tries.end(channel, 200, None)
             delivered = Delivered(
-                status="ok",
+                ending="finished",
                 http_status=200,
                 channel=channel,
-                attempts=tuple(tries.attempts),
+                tries=tuple(tries.made),
                 usage=answer.usage,
                 finish_reason=answer.finish_reason,
                 output=answer.output,
@@ -105,24 +114,26 @@ class Relay:
         tries = _Tries()
         for channel in channels:
             tries.start()
-            transport, call = self._prepare(order, channel)
+            line = self._line(channel)
+            transport, call = self._prepare(order, line)
             opened: Opened | None = None
+            stream: LiveStream | None = None
             try:
                 async with asyncio.timeout(_first_token_s(channel)):
                     opened = await transport.open(call)
                     if is_refusal(opened.status):
                         raise tries.refused(opened.status, await read_whole(opened), channel, order.model)
                     if opened.status != 200:
-                        tries.end(channel, opened.status, "status", opened.retry_after)
+                        tries.end(channel, opened.status, "status", retry_after=opened.retry_after)
                         continue
-                    stream = LiveStream(order, channel, opened, tries.attempts)
+                    stream = LiveStream(order, channel, opened, tries.made, hides_output=line.provider.hides_output)
                     await stream.await_content()
             except (UpstreamFault, EventTooLarge, TimeoutError) as fault:
-                kind = _kind(fault)
-                tries.end(channel, None if opened is None else opened.status, kind)
+                status = None if opened is None else opened.status
+                tries.end(channel, status, _kind(fault), usage=_usage_of(stream))
                 continue
             except BrokenAnswer as broken:
-                tries.end(channel, 200, str(broken))
+                tries.end(channel, 200, str(broken), usage=_usage_of(stream))
                 continue
             else:
                 tries.end(channel, 200, None)
@@ -136,16 +147,20 @@ class Relay:
     async def close(self) -> None:
         await self._transport.close()
 
-    def _prepare(self, order: Order, channel: Channel) -> tuple[Transport, Call]:
+    def _line(self, channel: Channel) -> "_Line":
         line = self._lines.get(channel.id)
         if line is None or line.channel is not channel:  # new, or changed by an operator
             line = self._lines[channel.id] = _line(channel)
-        provider = line.provider
+        return line
+
+    def _prepare(self, order: Order, line: "_Line") -> tuple[Transport, Call]:
+        channel, provider = line.channel, line.provider
         body = write_request(
             order,
             channel.models[order.model],
             usage_in_streams=provider.usage_in_streams,
             requires_max_tokens=provider.requires_max_tokens,
+            limit_field=provider.limit_field,
         )
         transport = self._sandbox if provider.is_sandbox else self._transport
         return transport, Call(line.url, line.headers, body, channel.timeouts)
@@ -166,6 +181,11 @@ def _line(channel: Channel) -> _Line:
     if channel.credentials:
         headers[provider.auth_header] = provider.auth_prefix + channel.credentials[0].reveal()
     return _Line(channel, provider, endpoint(channel.base_url), headers)
+
+
+def _usage_of(stream: LiveStream | None) -> Usage | None:
+    """What a stream that never came to content says that it took."""
+    return None if stream is None else stream.reader.usage
 
 
 def _kind(fault: Exception) -> str:

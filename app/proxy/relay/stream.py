@@ -6,9 +6,12 @@ It owns the upstream connection. It never becomes another channel's stream, and 
 import asyncio
 import contextlib
 
+import msgspec
+
 from app.base.clock import now_ms
+from app.base.receipt import Ending
 from app.catalog.records import Channel
-from app.proxy.records import Attempt, Delivered, Order, Status
+from app.proxy.records import Delivered, Order, Try
 from app.proxy.relay.dialects.openai_answer import BrokenAnswer, StreamReader
 from app.proxy.relay.sse import EventSplitter, EventTooLarge
 from app.proxy.relay.upstream import Opened, UpstreamFault
@@ -33,18 +36,23 @@ async def read_whole(opened: Opened) -> bytes:
 
 
 class LiveStream:
-    """One answer, being streamed. `attempts` is the runner's list: complete when the first content has come."""
+    """One answer, being streamed. `tries` is the runner's list: complete when the first content has come."""
 
-    def __init__(self, order: Order, channel: Channel, opened: Opened, attempts: list[Attempt]) -> None:
+    def __init__(
+        self, order: Order, channel: Channel, opened: Opened, tries: list[Try], *, hides_output: bool = False
+    ) -> None:
         self._order = order
         self._channel = channel
         self._opened = opened
-        self._attempts = attempts
+        self._tries = tries
         self._splitter = EventSplitter()
-        self.reader = StreamReader(order.model, order.wants_usage, order.answers)
+        self.reader = StreamReader(order.model, order.wants_usage, order.answers, hides_output=hides_output)
         self._held: list[bytes] = []
+        self._sent_letters = 0
+        self._delivered_letters: int | None = None
         self._done = False
         self._broken: str | None = None
+        self.interrupted = False
         loop = asyncio.get_running_loop()
         self._time = loop.time
         self._total_at = loop.time() + channel.timeouts.total_ms / 1000
@@ -101,14 +109,20 @@ class LiveStream:
                 return data
         return None
 
+    def sent(self) -> None:
+        """What `next` gave last has been sent."""
+        self._sent_letters = self.reader.output_letters
+
     def leave(self, seconds: float) -> None:
         """The customer has gone: the rest is read for its usage, for so long at most."""
+        self.stop_delivery()
         if self._leave_at is None:
             self._leave_at = self._time() + seconds
             self._wake_by(self._leave_at)
 
     def interrupt(self) -> None:
         """The worker stops: the answer ends here, with an error."""
+        self.interrupted = True
         self._broken = "interrupted"
         self._wake_by(self._time())
 
@@ -119,25 +133,25 @@ class LiveStream:
             with contextlib.suppress(RuntimeError):  # it has just ended
                 self._scope.reschedule(at)
 
-    def delivered(self, status: Status, http_status: int = 200, error: str | None = None) -> Delivered:
-        """What this stream came to. `error` goes onto the attempt that served it."""
-        attempts = list(self._attempts)
+    def stop_delivery(self) -> None:
+        """Nothing that is read from here on reaches the customer."""
+        if self._delivered_letters is None:
+            self._delivered_letters = self._sent_letters
+
+    def delivered(self, ending: Ending, error: str | None = None) -> Delivered:
+        """What this stream came to. `error` goes onto the try that served it."""
+        tries = list(self._tries)
         if error is not None:
-            last = attempts[-1]
-            attempts[-1] = Attempt(
-                channel_id=last.channel_id,
-                http_status=last.http_status,
-                error=error,
-                duration_ms=last.duration_ms,
-            )
+            tries[-1] = msgspec.structs.replace(tries[-1], error=error)
         return Delivered(
-            status=status,
-            http_status=http_status,
+            ending=ending,
+            http_status=200,
             channel=self._channel,
-            attempts=tuple(attempts),
+            tries=tuple(tries),
             usage=self.reader.usage,
-            finish_reason=self.reader.finish_reason,
+            finish_reason="length" if ending == "out_of_credit" else self.reader.finish_reason,
             output=self.reader.output,
+            delivered_letters=self._delivered_letters,
             ttft_ms=self.ttft_ms,
         )
 

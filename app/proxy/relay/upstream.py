@@ -10,7 +10,7 @@ from typing import Protocol
 import msgspec
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import ConnectError, ConnectTimeoutError, PyreqwestError, RequestTimeoutError
-from pyreqwest.request import StreamRequest
+from pyreqwest.request import ConsumedRequest, RequestBody, RequestBuilder, StreamRequest
 from pyreqwest.response import Response
 
 from app.catalog.records import Timeouts
@@ -18,6 +18,7 @@ from app.catalog.records import Timeouts
 __all__ = ["Call", "Opened", "Plain", "Transport", "UpstreamFault", "VendorTransport"]
 
 _POOL_IDLE = timedelta(seconds=60)
+_FORMS_MOST = 1000
 
 
 class UpstreamFault(Exception):
@@ -67,22 +68,29 @@ class Transport(Protocol):
     async def close(self) -> None: ...
 
 
+class _Form(msgspec.Struct, frozen=True):
+    """A request without its body, made once for all calls that share `headers`: a copy takes a third of the time."""
+
+    url: str
+    headers: Mapping[str, str]
+    timeouts: Timeouts
+    plain: ConsumedRequest
+    streamed: StreamRequest
+
+    def fits(self, call: Call) -> bool:
+        return self.headers is call.headers and self.timeouts == call.timeouts and self.url == call.url
+
+
 class VendorTransport:
     """One pool of connections for each connect timeout in use; hosts share it."""
 
     def __init__(self) -> None:
         self._clients: dict[int, Client] = {}
+        self._forms: dict[int, _Form] = {}
 
     async def fetch(self, call: Call) -> Plain:
         timeouts = call.timeouts
-        request = (
-            self._client(timeouts.connect_ms)
-            .post(call.url)
-            .headers(call.headers)
-            .body_bytes(call.body)
-            .timeout(timedelta(milliseconds=timeouts.total_ms))
-            .build()
-        )
+        request = ConsumedRequest.from_request_and_body(self._form(call).plain, RequestBody.from_bytes(call.body))
         try:
             if timeouts.first_token_ms is None:
                 response = await request.send()
@@ -95,16 +103,7 @@ class VendorTransport:
         return Plain(response.status, body, response.get_header("retry-after"))
 
     async def open(self, call: Call) -> Opened:
-        request = (
-            self._client(call.timeouts.connect_ms)
-            .post(call.url)
-            .headers(call.headers)
-            .body_bytes(call.body)
-            .timeout(timedelta(milliseconds=call.timeouts.total_ms))
-            # With its default it holds the first bytes back, and keeps the connection after a cancel.
-            .streamed_read_buffer_limit(0)
-            .build_streamed()
-        )
+        request = StreamRequest.from_request_and_body(self._form(call).streamed, RequestBody.from_bytes(call.body))
         try:
             response = await request.__aenter__()
         except PyreqwestError as error:
@@ -114,6 +113,32 @@ class VendorTransport:
     async def close(self) -> None:
         for client in self._clients.values():
             await client.close()
+
+    def _form(self, call: Call) -> _Form:
+        form = self._forms.get(id(call.headers))
+        if form is not None and form.fits(call):
+            return form
+
+        def builder() -> RequestBuilder:
+            return (
+                self._client(call.timeouts.connect_ms)
+                .post(call.url)
+                .headers(call.headers)
+                .timeout(timedelta(milliseconds=call.timeouts.total_ms))
+            )
+
+        form = _Form(
+            url=call.url,
+            headers=call.headers,  # kept, so that its id is nobody else's
+            timeouts=call.timeouts,
+            plain=builder().build(),
+            # With its default limit it holds the first bytes back, and keeps the connection after a cancel.
+            streamed=builder().streamed_read_buffer_limit(0).build_streamed(),
+        )
+        if len(self._forms) >= _FORMS_MOST:  # of channels that have changed since
+            self._forms.clear()
+        self._forms[id(call.headers)] = form
+        return form
 
     def _client(self, connect_ms: int) -> Client:
         client = self._clients.get(connect_ms)

@@ -1,29 +1,39 @@
-"""The clerk ends every hold exactly once. Settling is idempotent by the request's id, so it is repeated until Redis has
-answered, for as long as the lease can last; after that the sweeper's receipt stands."""
+"""The clerk ends every hold exactly once. Settling is idempotent by the request's id; what Redis can't take now goes to
+the spool, and from there to Redis as soon as that is back."""
 
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from app.base.clock import monotonic_ms
 from app.base.errors import ServiceUnavailable
 from app.base.receipt import Receipt
-from app.catalog.records import Model
+from app.base.wire import StoreError
+from app.catalog.pricing import Sale
 from app.proxy.records import Caller, Delivered, Hold, Order
 from app.proxy.settlement.bill import Bill, make_bill
 from app.proxy.settlement.leases import Leases
-from app.quota.gate import Gate, Settled
+from app.proxy.settlement.policies import Policies, status_of
+from app.proxy.settlement.spool import Settlement, Spool
+from app.quota.gate import Gate, LostHold, Settled
+from app.quota.slots import Slots, slots_of
 
-__all__ = ["Clerk", "Trip"]
+__all__ = ["Clerk", "IsPosted", "Trip"]
 
 log = logging.getLogger("tollgate.settlement")
 
 _encode = msgspec.json.Encoder().encode
-_RETRY_FIRST_S = 0.05
-_RETRY_MOST_S = 2.0
+_REPLAY_EVERY_S = 1.0
+_REPLAY_SOON_S = 0.1
+
+
+class IsPosted(Protocol):
+    """Whether a request is on the books. Raises ServiceUnavailable."""
+
+    async def __call__(self, request_id: str, /) -> bool: ...
 
 
 class Trip(msgspec.Struct, frozen=True):
@@ -31,29 +41,44 @@ class Trip(msgspec.Struct, frozen=True):
 
     caller: Caller
     order: Order
-    model: Model
+    sale: Sale
     hold: Hold
     started_ms: int
 
 
 class Clerk:
-    def __init__(self, gate: Gate, leases: Leases) -> None:
+    def __init__(
+        self, gate: Gate, leases: Leases, spool: Spool, policies: Policies, is_posted: IsPosted, shards: int
+    ) -> None:
         self._gate = gate
         self._leases = leases
+        self._spool = spool
+        self._policies = policies
+        self._is_posted = is_posted
+        self._shards = shards
         self._late: set[asyncio.Task[Any]] = set()
+        self._spooled = asyncio.Event()
 
     async def settle(self, trip: Trip, delivered: Delivered) -> Bill:
-        """Ends the hold of a request; what it came to, and was charged. Does not fail: what Redis could not take now is
-        tried again in the background."""
-        assert trip.model.prices is not None
-        bill = await make_bill(trip.order, delivered, trip.model.prices)
-        receipt = _encode(_receipt(trip, delivered, bill))
+        """Ends the hold of a request; what it came to, and was charged. Does not fail: what Redis could not take is on
+        the disk when this returns. Where the request is being cancelled, it is settled without it."""
         try:
-            settled = await self._call(trip, bill, receipt)
-        except ServiceUnavailable:
-            self._in_background(self._settle_later(trip, bill, receipt))
+            return await self._settle(trip, delivered)
+        except asyncio.CancelledError:
+            self._in_background(self._settle_again(trip, delivered))
+            raise
+
+    async def _settle(self, trip: Trip, delivered: Delivered) -> Bill:
+        bill = await make_bill(trip.order, delivered, trip.sale, self._policies)
+        settlement = _settlement(trip, delivered, bill)
+        try:
+            # Where Redis was emptied since, the sweeper's receipt may be on the books: those are asked, by the replay.
+            settled = await self._call(trip.caller.slots, settlement, is_repeat=True)
+        except (ServiceUnavailable, StoreError, LostHold) as error:
+            await self._keep(settlement, error)
             return bill
-        self._leases.end(trip.order.request_id)
+        finally:
+            self._leases.end(trip.order.request_id)
         if settled is None:
             log.error("request %s had ended before it was settled", trip.order.request_id)
         elif settled.unpaid_nano:
@@ -69,35 +94,102 @@ class Clerk:
         while self._late:
             await asyncio.wait(self._late)
 
+    async def replay(self) -> None:
+        """Brings spooled settlements to Redis, until cancelled: those of this worker soon, those of others' too."""
+        while True:
+            is_done = True
+            try:
+                with self._spool.claim() as mine:
+                    if mine:
+                        is_done = await self._replay_waiting()
+            except OSError:
+                log.exception("the spool can't be read")
+            if not is_done:  # be quicker than the sweeper, once Redis is back
+                await asyncio.sleep(_REPLAY_SOON_S)
+                continue
+            try:
+                async with asyncio.timeout(_REPLAY_EVERY_S):
+                    await self._spooled.wait()
+                await asyncio.sleep(_REPLAY_SOON_S)
+            except TimeoutError:
+                pass
+            self._spooled.clear()
+
     def _in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.create_task(work)
         self._late.add(task)
         task.add_done_callback(self._late.discard)
         return task
 
-    async def _call(self, trip: Trip, bill: Bill, receipt: bytes) -> Settled | None:
-        usage = bill.usage
+    async def _call(self, slots: Slots, settlement: Settlement, *, is_repeat: bool = False) -> Settled | None:
         return await self._gate.settle(
-            trip.caller.slots,
-            trip.order.request_id,
-            bill.amount_nano,
-            usage.input_tokens + usage.output_tokens,
-            receipt,
-            trip.hold.generation,
+            slots,
+            settlement.request_id,
+            settlement.charge_nano,
+            settlement.tokens,
+            settlement.receipt,
+            settlement.generation,
+            is_repeat=is_repeat,
         )
 
-    async def _settle_later(self, trip: Trip, bill: Bill, receipt: bytes) -> None:
-        pause_s = _RETRY_FIRST_S
-        while True:
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _RETRY_MOST_S)
+    async def _keep(self, settlement: Settlement, error: Exception) -> None:
+        log.warning(
+            "the settlement of %s waits in the spool: %s", settlement.request_id, str(error) or type(error).__name__
+        )
+        try:
+            await self._spool.keep(settlement)
+        except OSError:
+            log.exception("the settlement of %s could not be spooled, and waits in memory", settlement.request_id)
+            self._in_background(self._settle_from_memory(settlement))
+        self._spooled.set()
+
+    async def _settle_again(self, trip: Trip, delivered: Delivered) -> None:
+        """The first time it was broken off: it may have run, or not."""
+        bill = await make_bill(trip.order, delivered, trip.sale, self._policies)
+        await self._settle_from_memory(_settlement(trip, delivered, bill))
+
+    async def _settle_from_memory(self, settlement: Settlement) -> None:
+        """Where the disk would not have it, or nobody is there to wait for it."""
+        while not await self._replay_one(settlement):
+            await asyncio.sleep(_REPLAY_EVERY_S)
+
+    async def _replay_waiting(self) -> bool:
+        """False where some of them have to wait on."""
+        while waiting := await self._spool.waiting():
+            for settlement in waiting:
+                if not await self._replay_one(settlement):
+                    return False
+                await self._spool.drop(settlement.request_id)
+        return True
+
+    async def _replay_one(self, settlement: Settlement) -> bool:
+        """False where Redis, or the books that had to be asked, are still away."""
+        slots = slots_of(settlement.account_id, settlement.key_id, self._shards)
+        try:
+            # Where the first call had run after all, this one finds no hold and does nothing.
+            await self._call(slots, settlement, is_repeat=True)
+        except LostHold:
             try:
-                # Where the first call had run after all, this one finds no hold and does nothing.
-                await self._call(trip, bill, receipt)
+                if not await self._is_posted(settlement.request_id):
+                    await self._call(slots, settlement)
             except ServiceUnavailable:
-                continue
-            self._leases.end(trip.order.request_id)
-            return
+                return False
+        except (ServiceUnavailable, StoreError):
+            return False
+        log.info("the spooled settlement of %s is with Redis", settlement.request_id)
+        return True
+
+
+def _settlement(trip: Trip, delivered: Delivered, bill: Bill) -> Settlement:
+    return Settlement(
+        account_id=trip.caller.account_id,
+        key_id=trip.caller.key_id,
+        request_id=trip.order.request_id,
+        charge_nano=bill.amount_nano,
+        tokens=bill.usage.input_tokens + bill.usage.output_tokens,
+        receipt=_encode(_receipt(trip, delivered, bill)),
+        generation=trip.hold.generation,
+    )
 
 
 def _receipt(trip: Trip, delivered: Delivered, bill: Bill) -> Receipt:
@@ -110,9 +202,12 @@ def _receipt(trip: Trip, delivered: Delivered, bill: Bill) -> Receipt:
         dialect=order.dialect,
         model=order.model,
         stream=order.stream,
-        status=delivered.status,
+        status=status_of(delivered.ending),
+        ending=delivered.ending,
+        policy=bill.policy,
         http_status=delivered.http_status,
-        price_version=trip.model.price_version or "",
+        price_version=trip.sale.version,
+        multiplier=trip.sale.multiplier,
         amount_nano=bill.amount_nano,
         upstream_cost_nano=bill.cost_nano,
         upstream_model=None if channel is None else channel.models.get(order.model),
@@ -120,7 +215,7 @@ def _receipt(trip: Trip, delivered: Delivered, bill: Bill) -> Receipt:
         finish_reason=delivered.finish_reason,
         usage=bill.usage,
         usage_source=bill.source,
-        attempts=delivered.attempts,
+        attempts=bill.attempts,
         ttft_ms=delivered.ttft_ms,
         duration_ms=monotonic_ms() - trip.started_ms,
     )

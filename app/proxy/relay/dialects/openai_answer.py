@@ -9,26 +9,18 @@ import msgspec
 from msgspec import Raw
 
 from app.proxy.records import Usage
+from app.proxy.relay.dialects.openai_usage import read_usage
 
 __all__ = ["BrokenAnswer", "Frame", "PlainAnswer", "StreamReader", "read_plain", "usage_event"]
 
 
 class BrokenAnswer(Exception):
-    """A 200 that is no answer: garbage, an error in disguise, or nothing. The text names what was wrong with it."""
+    """A 200 that is no answer: garbage, an error in disguise, or nothing. The text names what was wrong with it;
+    `usage` is what the vendor said that it took all the same."""
 
-
-class _Details(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-    prompt_cache_hit_tokens: int | None = None  # DeepSeek
+    def __init__(self, what: str, usage: Usage | None = None) -> None:
+        super().__init__(what)
+        self.usage = usage
 
 
 class _Said(msgspec.Struct):
@@ -56,6 +48,7 @@ _ABSENT = Raw(b"null")
 class _Answer(msgspec.Struct):
     """A completion or a chunk of one."""
 
+    id: str | None = None
     model: str | None = None
     choices: list[_Choice] | None = None
     usage: Raw = _ABSENT
@@ -79,55 +72,29 @@ class Frame(msgspec.Struct, frozen=True):
     content: bool
 
 
-# No request has so many: a vendor that says so does not know.
-TOKENS_MOST = 1_000_000_000
+_BACKSLASH = 0x5C
 
 _answer = msgspec.json.Decoder(_Answer)
 _fields = msgspec.json.Decoder(dict[str, Raw])
-_usage = msgspec.json.Decoder(_Usage | None)
 _encode = msgspec.json.Encoder().encode
 
 
-def read_plain(body: bytes, public_model: str) -> PlainAnswer:
-    """Raises BrokenAnswer where another channel should be asked instead."""
+def read_plain(body: bytes, public_model: str, *, hides_output: bool = False) -> PlainAnswer:
+    """`hides_output` is the vendor's quirk, see `read_usage`. Raises BrokenAnswer where another should be asked."""
     answer = _decode(body)
     choices = answer.choices
+    usage = read_usage(answer.usage, hides_output=hides_output)
     if not choices:
-        raise BrokenAnswer("empty answer")
-    usage = read_usage(answer.usage)
-    output = "".join(text for choice in choices for text in _texts(choice.message))
-    finish = next((choice.finish_reason for choice in choices if choice.finish_reason), None)
+        raise BrokenAnswer("empty answer", usage)
+    texts: list[str] = []
+    finish: str | None = None
+    for choice in choices:
+        texts += _texts(choice.message)
+        finish = finish or choice.finish_reason or None
     spent = usage is not None and usage.output_tokens > 0
     if not spent and finish != "content_filter" and not any(_says(choice.message) for choice in choices):
-        raise BrokenAnswer("empty answer")
-    fields: dict[str, Any] = dict(_fields.decode(body))
-    fields["model"] = public_model
-    return PlainAnswer(_encode(fields), usage, finish, output)
-
-
-def read_usage(raw: Raw) -> Usage | None:
-    """Usage as the vendor counted it; an explicit zero is a zero. None where it is missing or makes no sense."""
-    try:
-        sent = _usage.decode(raw)
-    except msgspec.DecodeError:
-        return None
-    if sent is None or sent.prompt_tokens is None:
-        return None
-    if not (0 <= sent.prompt_tokens <= TOKENS_MOST and 0 <= (sent.completion_tokens or 0) <= TOKENS_MOST):
-        return None
-    prompt = sent.prompt_tokens_details or _Details()
-    completion = sent.completion_tokens_details or _Details()
-    output = sent.completion_tokens or 0
-    cached = prompt.cached_tokens if prompt.cached_tokens is not None else sent.prompt_cache_hit_tokens
-    # A class is a part of its whole, whatever a vendor says.
-    cached = _within(cached, sent.prompt_tokens)
-    return Usage(
-        input_tokens=sent.prompt_tokens,
-        output_tokens=output,
-        cached_input_tokens=cached,
-        cache_write_tokens=_within(prompt.cache_write_tokens, sent.prompt_tokens - cached),
-        reasoning_tokens=_within(completion.reasoning_tokens, output),
-    )
+        raise BrokenAnswer("empty answer", usage)
+    return PlainAnswer(_renamed(body, answer.model, public_model), usage, finish, "".join(texts))
 
 
 def usage_event(usage: Usage, model: str, created_s: int, request_id: str) -> bytes:
@@ -150,15 +117,19 @@ def usage_event(usage: Usage, model: str, created_s: int, request_id: str) -> by
 class StreamReader:
     """Reads the events of one streamed answer, in order, and knows at the end what it came to."""
 
-    def __init__(self, public_model: str, wants_usage: bool, answers: int) -> None:
+    def __init__(self, public_model: str, wants_usage: bool, answers: int, *, hides_output: bool = False) -> None:
         self._public_model = public_model
         self._wants_usage = wants_usage
         self._answers = answers
+        self._hides_output = hides_output
         self._finished: set[int] = set()
         self.usage: Usage | None = None
         self.usage_shown = False
         self.finish_reason: str | None = None
         self._output = io.StringIO()  # a list of small texts would take ten times the memory
+        self._id: str | None = None
+        self.output_letters = 0
+        self.output_bytes = 0
         self.frames = 0
 
     @property
@@ -176,6 +147,7 @@ class StreamReader:
         chunk = _decode(payload)
         choices = chunk.choices or []
         content = False
+        self._id = self._id or chunk.id
         for choice in choices:
             said = choice.delta or choice.message
             if choice.finish_reason:
@@ -185,26 +157,65 @@ class StreamReader:
                 content = True
                 for text in _texts(said):
                     self._output.write(text)
+                    self.output_letters += len(text)
+                    self.output_bytes += len(text) if text.isascii() else len(text.encode())
         has_usage = bytes(chunk.usage) != b"null"
         if has_usage:
             # Vendors that send it in every chunk send it cumulated: the last one counts.
-            self.usage = read_usage(chunk.usage) or self.usage
+            self.usage = read_usage(chunk.usage, hides_output=self._hides_output) or self.usage
         if has_usage and not self._wants_usage and not choices:
             return Frame(b"", content=False)
         self.frames += 1
         self.usage_shown = self.usage_shown or (has_usage and self._wants_usage)
         renamed = chunk.model is not None and chunk.model != self._public_model
         if renamed or (chunk.usage is not _ABSENT and not self._wants_usage):
-            payload = self._shown(payload, renamed)
+            payload = self._shown(payload, chunk)
         return Frame(b"data: %b\n\n" % _one_line(payload), content)
 
-    def _shown(self, payload: bytes, renamed: bool) -> bytes:
+    def closing_events(self, created_s: int, request_id: str) -> bytes:
+        """What ends an answer that is broken off for lack of credit, as a vendor ends one at its limit of tokens."""
+        return b"".join(
+            b"data: " + _encode(self._closing_chunk(index, created_s, request_id)) + b"\n\n"
+            for index in range(self._answers)
+            if index not in self._finished
+        )
+
+    def _closing_chunk(self, index: int, created_s: int, request_id: str) -> dict[str, Any]:
+        return {
+            "id": self._id or f"chatcmpl-{request_id}",
+            "object": "chat.completion.chunk",
+            "created": created_s,
+            "model": self._public_model,
+            "choices": [{"index": index, "delta": {}, "finish_reason": "length"}],
+        }
+
+    def _shown(self, payload: bytes, chunk: _Answer) -> bytes:
+        if self._wants_usage or chunk.usage is _ABSENT:
+            return _renamed(payload, chunk.model, self._public_model)
         fields: dict[str, Any] = dict(_fields.decode(payload))
-        if renamed:
+        if chunk.model is not None:
             fields["model"] = self._public_model
-        if not self._wants_usage:
-            fields.pop("usage", None)
+        fields.pop("usage", None)
         return _encode(fields)
+
+
+def _renamed(body: bytes, model: str | None, public_model: str) -> bytes:
+    """The JSON object `body`, which says that it is from `model`, under the public name. All else keeps its bytes."""
+    if model is not None:
+        # Vendors name the model before anything nested: what comes before the first inner brace is the object's own.
+        name, at = _encode(model), body.find(b'"model":')
+        end = at + 8 + (body[at + 8 : at + 9] == b" ")
+        if (
+            at > 0
+            and body.startswith(name, end)
+            and body.find(b"{", 1, at) < 0
+            and body.find(b'"model"', end) < 0
+            and body[at - 1] != _BACKSLASH
+        ):
+            return b"%b%b%b" % (body[:end], _encode(public_model), body[end + len(name) :])
+    fields: dict[str, Any] = dict(_fields.decode(body))
+    fields["model"] = public_model
+    return _encode(fields)
 
 
 def _one_line(payload: bytes) -> bytes:
@@ -239,13 +250,13 @@ def _texts(said: _Said | None) -> list[str]:
     """The texts that were generated, for a count where the vendor sends none."""
     if said is None:
         return []
+    if isinstance(said.content, str) and not (
+        said.tool_calls or said.reasoning_content or said.reasoning or said.refusal or said.function_call
+    ):
+        return [said.content]
     found = [text for text in (said.reasoning_content or said.reasoning, said.refusal) if text]
     if isinstance(said.content, str):
         found.append(said.content)
     others = (None if isinstance(said.content, str) else said.content, said.tool_calls, said.function_call)
     found.extend(_encode(other).decode() for other in others if other)
     return found
-
-
-def _within(part: int | None, whole: int) -> int:
-    return max(0, min(part or 0, whole))

@@ -21,6 +21,9 @@ IMAGE_TOKENS_MOST = 8192
 DEFAULT_MAX_TOKENS = 4096
 ANSWERS_MOST = 128
 
+# Fields beside the messages that a vendor makes part of the prompt.
+_ALSO_PROMPT = ("tools", "functions", "response_format")
+
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
@@ -90,6 +93,7 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidField(None, f"the body is not valid JSON ({error})") from None
     texts, images, image_bytes = _walk(request.messages)
+    texts += tuple(bytes(fields[name]).decode() for name in _ALSO_PROMPT if name in fields)
     return Order(
         request_id=request_id,
         created_at_ms=created_at_ms,
@@ -103,25 +107,38 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         input_bound=len(body) - image_bytes + images * IMAGE_TOKENS_MOST,
         body=fields,
         prompt=texts,
+        image_tokens=images * IMAGE_TOKENS_MOST,
     )
 
 
-def write_request(order: Order, upstream_model: str, *, usage_in_streams: bool, requires_max_tokens: bool) -> bytes:
-    """The body for a vendor: the customer's, with the vendor's name of the model and a request for usage."""
+def write_request(
+    order: Order,
+    upstream_model: str,
+    *,
+    usage_in_streams: bool,
+    requires_max_tokens: bool,
+    limit_field: str = "max_tokens",
+) -> bytes:
+    """The body for a vendor: the customer's, with the vendor's name of the model and a request for usage; and with the
+    limit that the wallet imposes, in the field that the vendor reads."""
     fields: dict[str, Any] = dict(order.body)
     fields["model"] = upstream_model
     if order.stream and usage_in_streams and not order.wants_usage:
         sent = _options.decode(fields["stream_options"]) if "stream_options" in fields else None
         fields["stream_options"] = {**(sent or {}), "include_usage": True}
-    if requires_max_tokens and order.output_limit is None:
+    if order.imposed_limit is not None:
+        fields[limit_field] = order.imposed_limit
+    elif requires_max_tokens and order.output_limit is None:
         fields["max_tokens"] = DEFAULT_MAX_TOKENS
     return _encode(fields)
 
 
 def _output_limit(request: _Request) -> int | None:
     """The vendor obeys the newer name where both are sent; the larger is the safe one to hold."""
-    named = [limit for limit in (request.max_tokens, request.max_completion_tokens) if limit is not None]
-    return max(named, default=None)
+    older, newer = request.max_tokens, request.max_completion_tokens
+    if older is None or newer is None:
+        return newer if older is None else older
+    return max(older, newer)
 
 
 def _walk(messages: list[_Message]) -> tuple[tuple[str, ...], int, int]:
@@ -142,4 +159,6 @@ def _walk(messages: list[_Message]) -> tuple[tuple[str, ...], int, int]:
                 if size := len(bytes(part.image_url)):
                     images += 1
                     image_bytes += size
+        if message.tool_calls:
+            texts.append(_encode(message.tool_calls).decode())
     return tuple(texts), images, image_bytes

@@ -1,0 +1,248 @@
+"""The HTTP side of a worker, as clients meet it on the wire: what uvicorn promises holds with the lean protocol too."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from app.http import HttpProtocol
+
+POST = b"POST /%b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+
+
+class Application:
+    """Answers by the path. `seen` is what became of each request."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        path = scope["path"].strip("/")
+        if path == "fail":
+            raise LookupError("on purpose")
+        if path == "slow":
+            await asyncio.sleep(0.2)
+        if path == "gone":
+            self.seen.append((await receive())["type"])
+            return
+        headers = [(b"x-echo", b"a\r\nset-cookie: b")] if path == "split" else []
+        text = f"{scope['method']} {path} {scope['query_string'].decode()} ".encode() + body
+        if path == "close":
+            headers.append((b"connection", b"close"))
+        if path == "stream":
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            for _ in range(3000):
+                await send({"type": "http.response.body", "body": b"x" * 10_000, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+            self.seen.append("streamed")
+            return
+        headers.append((b"content-length", b"%d" % len(text)))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": text})
+
+
+class Connection:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self, *, has_body: bool = True) -> tuple[int, dict[str, str], bytes]:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in head[1:] if line)
+        body = b""
+        if headers.get("transfer-encoding") == "chunked":
+            while size := int(await self.reader.readline(), 16):
+                body += (await self.reader.readexactly(size + 2))[:-2]
+            await self.reader.readline()
+        elif has_body and "content-length" in headers:
+            body = await self.reader.readexactly(int(headers["content-length"]))
+        return int(head[0].split()[1]), headers, body
+
+    async def ended(self) -> bool:
+        return await asyncio.wait_for(self.reader.read(), 10) == b""
+
+
+class Door:
+    """A server on a port of its own."""
+
+    def __init__(self, server: uvicorn.Server, port: int, app: Application) -> None:
+        self.server = server
+        self.port = port
+        self.app = app
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            yield Connection(reader, writer)
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[Door]:
+    async with served(keep_alive_s=30) as door:
+        yield door
+
+
+@asynccontextmanager
+async def served(keep_alive_s: int) -> AsyncIterator[Door]:
+    app = Application()
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, interface="asgi3", http=HttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
+        timeout_keep_alive=keep_alive_s,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server._serve([listener]))
+    try:
+        while not server.started:
+            await asyncio.sleep(0.01)
+        yield Door(server, listener.getsockname()[1], app)
+    finally:
+        server.should_exit = True
+        await asyncio.wait_for(serving, 20)
+
+
+async def test_a_connection_serves_one_request_after_another(door: Door) -> None:
+    """Bodies with a length and in chunks, in one piece and byte by byte; a path's escapes are read."""
+    async with door.connection() as client:
+        client.send(POST % (b"a%20b?q=1", 3, b"one"))
+        assert (await client.answer())[::2] == (200, b"POST a b q=1 one")
+        for byte in POST % (b"b", 3, b"two"):
+            client.send(bytes([byte]))
+            await asyncio.sleep(0)
+        assert (await client.answer())[2] == b"POST b  two"
+        client.send(
+            b"POST /c HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\nth\r\n3\r\nree\r\n0\r\n\r\n"
+        )
+        status, headers, body = await client.answer()
+        assert (status, body) == (200, b"POST c  three")
+        assert "date" in headers
+        assert "connection" not in headers
+    assert not door.server.server_state.tasks, "a request that has ended is not waited for"
+
+
+async def test_requests_sent_ahead_are_answered_in_order(door: Door) -> None:
+    async with door.connection() as client:
+        client.send(b"".join(POST % (path, 1, b"%d" % i) for i, path in enumerate((b"slow", b"b", b"slow", b"d"))))
+        bodies = [(await client.answer())[2] for _ in range(4)]
+        assert bodies == [b"POST slow  0", b"POST b  1", b"POST slow  2", b"POST d  3"]
+
+
+async def test_a_large_body_arrives_whole(door: Door) -> None:
+    async with door.connection() as client:
+        client.send(POST % (b"a", 3_000_000, b"y" * 3_000_000))
+        assert len((await client.answer())[2]) == 3_000_000 + len("POST a  ")
+
+
+async def test_a_client_that_asks_before_it_sends_is_told_to_go_on(door: Door) -> None:
+    async with door.connection() as client:
+        client.send(b"POST /a HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(b"ok")
+        assert (await client.answer())[2] == b"POST a  ok"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /a HTTP/1.0\r\n\r\n",
+        b"GET /a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        b"GET /close HTTP/1.1\r\nhost: x\r\n\r\n",
+    ],
+)
+async def test_a_connection_that_is_not_kept_is_closed(door: Door, request_: bytes) -> None:
+    """By either side's wish; the answer says so, once."""
+    async with door.connection() as client:
+        client.send(request_)
+        status, headers, _ = await client.answer()
+        assert (status, headers["connection"]) == (200, "close")
+        assert await client.ended()
+
+
+async def test_a_head_request_has_no_body(door: Door) -> None:
+    async with door.connection() as client:
+        client.send(b"HEAD /a HTTP/1.1\r\nhost: x\r\n\r\n" + POST % (b"b", 0, b""))
+        assert (await client.answer(has_body=False))[1]["content-length"] == str(len("HEAD a  "))
+        assert (await client.answer())[2] == b"POST b  "
+
+
+async def test_a_header_cannot_carry_another(door: Door) -> None:
+    """A line break in a value would let it add headers: nothing of it is sent."""
+    async with door.connection() as client:
+        client.send(POST % (b"split", 0, b""))
+        status, headers, _ = await client.answer()
+        assert status == 500
+        assert "set-cookie" not in headers
+
+
+async def test_a_fault_of_the_application_is_a_500(door: Door) -> None:
+    async with door.connection() as client:
+        client.send(POST % (b"fail", 0, b""))
+        assert (await client.answer())[0] == 500
+        assert await client.ended()
+
+
+async def test_rubbish_is_a_400(door: Door) -> None:
+    async with door.connection() as client:
+        client.send(b"NOT HTTP AT ALL\r\n\r\n")
+        assert (await client.answer())[0] == 400
+        assert await client.ended()
+
+
+async def test_a_stream_waits_for_a_client_that_reads_slowly(door: Door) -> None:
+    """The server holds no more than its buffers of what the client has not taken."""
+    async with door.connection() as client:
+        client.send(POST % (b"stream", 0, b""))
+        await client.reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.3)
+        assert not door.app.seen
+        left = b""
+        while not left.endswith(b"\r\n0\r\n\r\n"):
+            left = left[-10:] + await client.reader.read(1_000_000)
+        assert door.app.seen == ["streamed"]
+        client.send(POST % (b"a", 2, b"ok"))
+        assert (await client.answer())[2] == b"POST a  ok"
+
+
+async def test_a_client_that_leaves_is_noticed(door: Door) -> None:
+    async with door.connection() as client:
+        client.send(POST % (b"gone", 0, b""))
+        await client.writer.drain()
+    while not door.app.seen:
+        await asyncio.sleep(0.01)
+    assert door.app.seen == ["http.disconnect"]
+
+
+async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
+    """The time counts from the last answer."""
+    async with served(keep_alive_s=1) as door, door.connection() as client:
+        for _ in range(8):  # longer than the time, and never idle for it
+            client.send(POST % (b"slow", 0, b""))
+            assert (await client.answer())[0] == 200
+        assert await client.ended()
+
+
+async def test_a_request_under_way_is_answered_before_the_server_stops(door: Door) -> None:
+    async with door.connection() as client, door.connection() as idle:
+        idle.send(POST % (b"a", 0, b""))
+        await idle.answer()
+        client.send(POST % (b"slow", 2, b"ok"))
+        await asyncio.sleep(0.05)
+        door.server.should_exit = True
+        status, headers, body = await client.answer()
+        assert (status, headers.get("connection"), body) == (200, "close", b"POST slow  ok")
+        assert await client.ended()
+        assert await idle.ended()
