@@ -9,6 +9,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
+import app.alerts.tables
 import app.catalog.tables
 import app.ledger.tables  # noqa: F401 (its tables join the metadata)
 from app.base.database import Database, metadata

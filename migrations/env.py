@@ -2,6 +2,7 @@
 
 from alembic import context
 
+import app.alerts.tables
 import app.catalog.tables
 import app.ledger.tables  # noqa: F401 (its tables join the metadata)
 from app.base.database import metadata

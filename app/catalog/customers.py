@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import msgspec
 from sqlalchemy import Row, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
 from app.base.ids import digest, hint, new_id, new_key
+from app.base.limits import Limits
 from app.catalog.books import require_book
 from app.catalog.records import Account, Key
 from app.catalog.tables import DEFAULT_BOOK, accounts, key_secrets, keys
@@ -55,7 +55,8 @@ async def create_account(db: AsyncConnection, name: str, book: str = DEFAULT_BOO
     """Raises InvalidField where there is no such book."""
     await require_book(db, book)
     account = Account(id=new_id("acc"), name=name, book=book, created_at_ms=now_ms())
-    await db.execute(insert(accounts).values(**msgspec.structs.asdict(account)))
+    columns = {"id": account.id, "name": name, "book": book, "created_at_ms": account.created_at_ms}
+    await db.execute(insert(accounts).values(**columns))
     return account
 
 
@@ -166,9 +167,7 @@ def _key(row: Row[Any]) -> Key:
         models=None if row.models is None else tuple(row.models),
         allowed_cidrs=None if row.allowed_cidrs is None else tuple(row.allowed_cidrs),
         expires_at_ms=min(ends, default=None),
-        rpm=row.rpm,
-        tpm=row.tpm,
-        concurrency=row.concurrency,
+        limits=Limits(rpm=row.rpm, tpm=row.tpm, concurrency=row.concurrency),
         enabled=row.enabled,
         created_at_ms=row.created_at_ms,
     )

@@ -13,7 +13,7 @@ from app.base.clock import now_ms
 from app.base.crypto import Sealer, Secret
 from app.base.ids import new_id
 from app.catalog.pricing import Cost, Prices
-from app.catalog.records import Channel, Model, Timeouts
+from app.catalog.records import Channel, Credential, Model, Timeouts
 from app.catalog.tables import channels, models, price_versions
 from app.catalog.versions import add_version, add_versions, prices_of
 
@@ -137,13 +137,12 @@ def _sealed(sealer: Sealer, channel_id: str, values: dict[str, Any]) -> dict[str
 
 
 def _channel(row: Row[Any], sealer: Sealer, prices: Mapping[str, Prices]) -> Channel:
-    credentials = msgspec.json.decode(sealer.open(row.sealed_credentials, row.id), type=list[str])
     return Channel(
         id=row.id,
         name=row.name,
         provider=row.provider,
         base_url=row.base_url,
-        credentials=tuple(map(Secret, credentials)),
+        credentials=_unsealed(row, sealer),
         models=row.models,
         costs={name: Cost(version, prices[version]) for name, version in row.cost_versions.items()},
         timeouts=msgspec.convert(row.timeouts, Timeouts),
@@ -152,6 +151,11 @@ def _channel(row: Row[Any], sealer: Sealer, prices: Mapping[str, Prices]) -> Cha
         enabled=row.enabled,
         created_at_ms=row.created_at_ms,
     )
+
+
+def _unsealed(row: Row[Any], sealer: Sealer) -> tuple[Credential, ...]:
+    secrets = msgspec.json.decode(sealer.open(row.sealed_credentials, row.id), type=list[str])
+    return tuple(Credential(id=f"{row.id}.{index}", secret=Secret(each)) for index, each in enumerate(secrets))
 
 
 _priced_models = select(models, price_versions.c.prices).outerjoin(

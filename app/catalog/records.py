@@ -1,25 +1,54 @@
 """The catalogue's records, as the rooms of both planes see them: frozen, and without a database behind them."""
 
+from typing import Any, Literal
+
 import msgspec
 
 from app.base.crypto import Secret
+from app.base.limits import NO_LIMITS, Budget, Limits
 from app.catalog.pricing import FREE, Cost, Prices, Sale
 
-__all__ = ["Account", "Book", "Channel", "Key", "Model", "PriceVersion", "Timeouts"]
+__all__ = [
+    "Account",
+    "Book",
+    "Channel",
+    "Credential",
+    "FieldRules",
+    "HeaderRules",
+    "Key",
+    "Model",
+    "PriceVersion",
+    "Routing",
+    "Shaping",
+    "Strategy",
+    "Timeouts",
+    "Tls",
+    "VendorLimits",
+]
+
+Strategy = Literal["weighted", "latency", "cost", "least_busy"]
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer. `book` names the price book that it pays by."""
+    """A customer. `book` names the price book that it pays by. One with a parent is a member of it, and either draws on
+    its parent's wallet (`shared`) or has one of its own."""
 
     id: str
     name: str
     book: str
     created_at_ms: int
+    parent_id: str | None = None
+    wallet: Literal["own", "shared"] = "own"
+    limits: Limits = NO_LIMITS
+    model_limits: dict[str, Limits] = {}  # by public name
+    budgets: tuple[Budget, ...] = ()
+    time_zone: str = "UTC"  # IANA's name: where its days begin
+    may_issue_keys: bool = False
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer key. `models` and `allowed_cidrs` are None where anything goes; a limit of 0 is none; `book` is its
-    account's."""
+    """A customer key. `models` (names, or patterns with `*`), `allowed_cidrs` and `scopes` are None where anything
+    goes. `chain` is its account and those above it, up to the one whose wallet pays; `book` is its account's."""
 
     id: str
     account_id: str
@@ -29,11 +58,76 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] | None
     allowed_cidrs: tuple[str, ...] | None
     expires_at_ms: int | None
-    rpm: int
-    tpm: int
-    concurrency: int
+    limits: Limits
     enabled: bool
     created_at_ms: int
+    chain: tuple[Account, ...] = ()
+    budgets: tuple[Budget, ...] = ()
+    scopes: tuple[str, ...] | None = None
+    note: str = ""
+    tags: tuple[str, ...] = ()
+    owner: str = ""
+    may_issue: bool = False  # keys within its own bounds
+    issued_by: str | None = None  # the key that issued it
+    last_used_at_ms: int | None = None
+    last_used_address: str | None = None
+
+
+class VendorLimits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a vendor lets one credential use, 0 meaning no limit."""
+
+    rpm: int = 0
+    tpm: int = 0
+    concurrency: int = 0
+
+
+class Credential(msgspec.Struct, frozen=True, kw_only=True):
+    """One of a channel's. `secret` is None for a vendor that wants none."""
+
+    id: str
+    secret: Secret | None
+    name: str = ""
+    weight: int = 1
+    limits: VendorLimits = VendorLimits()
+    enabled: bool = True
+
+
+class HeaderRules(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Of an upstream request's headers, names in lower case: `set` replaces, `default` adds where there is none, `drop`
+    removes."""
+
+    set: dict[str, str] = {}
+    default: dict[str, str] = {}
+    drop: tuple[str, ...] = ()
+
+
+class FieldRules(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The same of its body's fields, by JSON path (RFC 9535: names, indexes and wildcards)."""
+
+    set: dict[str, Any] = {}
+    default: dict[str, Any] = {}
+    drop: tuple[str, ...] = ()
+
+
+class Tls(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """`ca_pem` is trusted beside the system's authorities; `identity_pem` is a client certificate with its key."""
+
+    verify: bool = True
+    ca_pem: str | None = None
+    identity_pem: str | None = None
+    min_version: Literal["1.2", "1.3"] | None = None
+
+
+class Shaping(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a channel changes of each request, and how it reaches its vendor. Kept sealed: all of it may be secret."""
+
+    headers: HeaderRules = HeaderRules()
+    params: FieldRules = FieldRules()
+    organization: str | None = None
+    project: str | None = None
+    proxy: str | None = None  # http://, https:// or socks5://, with its user and password
+    tls: Tls = Tls()
+    http2: bool = False
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,13 +145,14 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
     """One way to reach a provider. `models` maps public names to the names of this upstream, and `costs` those to what
-    they cost here."""
+    they cost here. `limits` are those of each credential that has none of its own. One that is draining takes no new
+    request, and is disabled when its last has ended."""
 
     id: str
     name: str
     provider: str
     base_url: str
-    credentials: tuple[Secret, ...]
+    credentials: tuple[Credential, ...]
     models: dict[str, str]
     costs: dict[str, Cost]
     timeouts: Timeouts
@@ -65,6 +160,39 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     weight: int
     enabled: bool
     created_at_ms: int
+    shaping: Shaping = Shaping()
+    limits: VendorLimits = VendorLimits()
+    draining: bool = False
+    test_every_s: int | None = None
+
+    @property
+    def ways(self) -> tuple[Credential, ...]:
+        """The credentials that may be used, each with its limits; a nameless one where the vendor wants none."""
+        if not self.credentials:
+            return (Credential(id=self.id, secret=None, limits=self.limits),)
+        return tuple(
+            each if each.limits != VendorLimits() else msgspec.structs.replace(each, limits=self.limits)
+            for each in self.credentials
+            if each.enabled
+        )
+
+
+class Routing(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a model's channels are chosen and tried.
+
+    `sticky` keeps a conversation on one channel: `auto`, where the vendor's prompt cache makes that cheaper. `attempts`
+    (None: each channel once) and `deadline_ms` (None: the channels' own timeouts) bound the search for an answer.
+    `hedge_ms` is the wait for first content before a second channel is asked beside the first. `retries` are those of
+    the last channel left, where its error is brief. `context_fallbacks` are tried where a prompt is too long.
+    """
+
+    strategy: Strategy = "weighted"
+    sticky: Literal["auto", "on", "off"] = "auto"
+    attempts: int | None = None
+    deadline_ms: int | None = None
+    hedge_ms: int | None = None
+    retries: int = 0
+    context_fallbacks: tuple[str, ...] = ()
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +206,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     prices: Prices | None
     price_version: str | None
     created_at_ms: int
+    routing: Routing = Routing()
+    limits: Limits = NO_LIMITS  # of each account's use of it
 
     @property
     def free(self) -> bool:
@@ -93,6 +223,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     own: dict[str, Sale]  # by model, at multiplier one
     created_at_ms: int
+    limits: Limits = NO_LIMITS  # of its accounts that have none of their own
 
 
 class PriceVersion(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The catalogue's tables. Times are milliseconds since 1970 UTC, money is nano-USD."""
 
-from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Integer, LargeBinary, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
+from sqlalchemy.sql.expression import false
 
 from app.base.database import metadata
 
@@ -8,11 +9,13 @@ __all__ = [
     "DEFAULT_BOOK",
     "accounts",
     "book_prices",
+    "channel_events",
     "channels",
     "installation",
     "key_secrets",
     "keys",
     "models",
+    "operators",
     "price_books",
     "price_versions",
 ]
@@ -36,6 +39,26 @@ accounts = Table(
     Column("name", String(200), nullable=False),
     Column("book", String(100), nullable=False, server_default=DEFAULT_BOOK),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("parent_id", _Id, index=True),  # null: nobody's member
+    Column("wallet", String(10), nullable=False, server_default="own"),  # or `shared`: its parent's
+    Column("limits", JSON, nullable=False, server_default="{}"),
+    Column("model_limits", JSON, nullable=False, server_default="{}"),  # public name -> limits
+    Column("budgets", JSON, nullable=False, server_default="[]"),
+    Column("time_zone", String(60), nullable=False, server_default="UTC"),
+    Column("may_issue_keys", Boolean, nullable=False, server_default=false()),
+)
+
+# People and programs who run a part of the house: the accounts below one.
+operators = Table(
+    "operators",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("account_id", _Id, ForeignKey("accounts.id"), nullable=False, index=True),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("hint", String(20), nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
 )
 
 keys = Table(
@@ -52,6 +75,17 @@ keys = Table(
     Column("concurrency", Integer, nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("rpd", BigInteger, nullable=False, server_default="0"),
+    Column("tpd", BigInteger, nullable=False, server_default="0"),
+    Column("budgets", JSON, nullable=False, server_default="[]"),
+    Column("scopes", JSON),  # null: every endpoint
+    Column("note", Text, nullable=False, server_default=""),
+    Column("tags", JSON, nullable=False, server_default="[]"),
+    Column("owner", String(200), nullable=False, server_default=""),
+    Column("may_issue", Boolean, nullable=False, server_default=false()),
+    Column("issued_by", _Id, index=True),  # the key that issued it
+    Column("last_used_at_ms", BigInteger),  # written lazily: a minute behind
+    Column("last_used_address", String(60)),
 )
 
 # A key has one secret, and during a rotation two. Only hashes are kept.
@@ -80,6 +114,25 @@ channels = Table(
     Column("weight", Integer, nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("sealed_shaping", LargeBinary),  # null: none
+    Column("limits", JSON, nullable=False, server_default="{}"),
+    Column("draining", Boolean, nullable=False, server_default=false()),
+    Column("test_every_s", Integer),  # null: only when asked to
+)
+
+# What happened to channels, and why: only ever added to.
+channel_events = Table(
+    "channel_events",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("channel_id", _Id, nullable=False),
+    Column("credential_id", String(80)),
+    Column("model", String(200)),
+    Column("kind", String(40), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", String(40), nullable=False),  # operator, traffic or schedule
+    Index("ix_channel_events_channel_id_id", "channel_id", "id"),
 )
 
 models = Table(
@@ -92,6 +145,8 @@ models = Table(
     Column("fallbacks", JSON, nullable=False),
     Column("price_version", _Id),  # null: not on sale
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("routing", JSON, nullable=False, server_default="{}"),
+    Column("limits", JSON, nullable=False, server_default="{}"),
 )
 
 # Never edited: a new price is a new version, so that an old receipt can be recomputed. Those with a channel are what it
@@ -115,6 +170,7 @@ price_books = Table(
     Column("multiplier", BigInteger, nullable=False),
     Column("description", Text, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+    Column("limits", JSON, nullable=False, server_default="{}"),
 )
 
 book_prices = Table(

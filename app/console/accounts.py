@@ -279,7 +279,7 @@ def _show_key(key: Key) -> dict[str, Any]:
         "models": key.models,
         "allowed_cidrs": key.allowed_cidrs,
         "expires_at": None if key.expires_at_ms is None else iso(key.expires_at_ms),
-        "limits": {"rpm": key.rpm or None, "tpm": key.tpm or None, "concurrency": key.concurrency or None},
+        "limits": {name: getattr(key.limits, name) or None for name in ("rpm", "tpm", "concurrency")},
         "enabled": key.enabled,
         "created_at": iso(key.created_at_ms),
     }

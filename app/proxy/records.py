@@ -1,14 +1,28 @@
 """What the stages hand to each other: frozen, and complete when handed over."""
 
+from typing import Protocol
+
 import msgspec
 
+from app.base.limits import Limits
 from app.base.receipt import Ending, Usage
 from app.catalog.pricing import Sale
-from app.catalog.records import Channel, Model
-from app.quota.gate import Limits
+from app.catalog.records import Channel, Credential, Model
 from app.quota.slots import Slots
 
-__all__ = ["Caller", "Delivered", "Hold", "Model", "Offer", "Order", "Try", "Usage"]
+__all__ = [
+    "Caller",
+    "Delivered",
+    "Hold",
+    "Model",
+    "Offer",
+    "Order",
+    "Outcome",
+    "Pick",
+    "Plan",
+    "Try",
+    "Usage",
+]
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +53,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     input_bound: int  # no tokenizer counts more tokens than this
     body: dict[str, msgspec.Raw]
     prompt: tuple[str, ...]  # what the prompt is made of, for a count where the bound or the vendor's usage won't do
+    conversation: str | None = None  # what the client said that this request belongs to
+    also: tuple[str, ...] = ()  # models that the client would take instead, in its order
     image_tokens: int = 0  # those of its pictures, at their dearest
     imposed_limit: int | None = None  # tokens an answer, where the wallet affords no more and the client named none
 
@@ -55,11 +71,52 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     tokens_reset_ms: int
 
 
-class Try(msgspec.Struct, frozen=True, kw_only=True):
-    """One try of one channel, as the relay saw it. `error` is None where it served; `usage` is what the vendor said
-    that a try which failed took all the same."""
+class Pick(msgspec.Struct, frozen=True):
+    """The channel and credential to try next. A probe finds out whether a channel that was given up is back."""
 
     channel: Channel
+    credential: Credential
+    is_probe: bool = False
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a pick, for its channel's health. `error` is None where it served, or where the request itself was
+    at fault; `http_status` is None where no answer came."""
+
+    http_status: int | None = None
+    error: str | None = None
+    retry_after_ms: int | None = None  # the vendor's own word
+    ttft_ms: int | None = None
+    tokens: int = 0  # taken from the vendor's limit, input and output
+    is_abandoned: bool = False  # by us or the customer: it says nothing about the channel
+
+
+class Plan(Protocol):
+    """The picks of one request for one model, one after the other. Each pick that `next` gave is ended with `ended`,
+    exactly once."""
+
+    hedge_s: float | None  # how long to wait for first content before a second pick is tried beside the first
+    deadline_at: float | None  # in the loop's time: no pick is begun, nor first content awaited, after it
+
+    async def next(self) -> Pick | None:
+        """None: nobody is left to ask. It waits only for a vendor's limit, and not long."""
+
+    def came(self, pick: Pick, ttft_ms: int) -> None:
+        """First content is there: the channel is well, whatever comes later."""
+
+    def ended(self, pick: Pick, outcome: Outcome) -> None: ...
+
+    @property
+    def retry_after_ms(self) -> int | None:
+        """When the first of those that were passed over may be asked again."""
+
+
+class Try(msgspec.Struct, frozen=True, kw_only=True):
+    """One try of one channel, as the relay saw it, for the public name `model`. `error` is None where it served;
+    `usage` is what the vendor said that a try which failed took all the same."""
+
+    channel: Channel
+    model: str
     http_status: int | None
     error: str | None
     duration_ms: int

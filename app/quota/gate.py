@@ -3,22 +3,12 @@ its hold."""
 
 import msgspec
 
+from app.base.limits import Limits
 from app.base.wire import Wire
 from app.quota.scripts import ADMIT, EXTEND, RENEW, SETTLE
 from app.quota.slots import Shard, Slots, settle_keys
 
-__all__ = ["NO_LIMITS", "Admitted", "Gate", "Limits", "LostHold", "Refused", "Settled"]
-
-
-class Limits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a key may use, 0 meaning no limit: requests and tokens a minute, requests at the same time."""
-
-    rpm: int = 0
-    tpm: int = 0
-    concurrency: int = 0
-
-
-NO_LIMITS = Limits()
+__all__ = ["Admitted", "Gate", "LostHold", "Refused", "Settled"]
 
 
 class Admitted(msgspec.Struct, frozen=True):

@@ -66,7 +66,7 @@ async def test_costs_and_customers_outlive_the_migration(empty_url: str) -> None
             await db.execute(text(_insert("channels", values)), values)
 
     async with database.write() as db:
-        await db.run_sync(_upgrade, "0002")
+        await db.run_sync(_upgrade, "head")
 
     async with database.read() as db:
         first, second = await list_channels(db, sealer)
@@ -76,7 +76,7 @@ async def test_costs_and_customers_outlive_the_migration(empty_url: str) -> None
             "large": Prices(input=8, output=9),
         }
         assert second.costs == {}
-        assert (first.credentials[0].reveal(), first.models) == ("vendor-secret", {"small": "vendor-small"})
+        assert (first.credentials[0].secret.reveal(), first.models) == ("vendor-secret", {"small": "vendor-small"})
         history = await list_versions(db, model=None, book=None, channel_id="chn_1", before=None, limit=10)
         assert {each.id for each in history} == {cost.version for cost in first.costs.values()}
         account = await find_account(db, "acc_1")
@@ -88,10 +88,10 @@ async def test_costs_and_customers_outlive_the_migration(empty_url: str) -> None
 
 
 async def test_the_catalogues_tables_are_those_of_the_code(empty_url: str) -> None:
-    """After this migration, no table, column or index of the catalogue differs."""
+    """After the migrations, no table, column or index of the catalogue differs."""
     database = Database(empty_url)
     async with database.write() as db:
-        await db.run_sync(_upgrade, "0002")
+        await db.run_sync(_upgrade, "head")
     own = {name for name, table in metadata.tables.items() if table in vars(app.catalog.tables).values()}
     differing = [str(each) for each in await schema_differences(database)]
     assert own and not [each for each in differing if any(f"'{name}'" in each or f"<{name}>" in each for name in own)]

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
 from app.base.ids import new_id
+from app.base.limits import NO_LIMITS
 from app.base.receipt import Attempt, Draft, Receipt, Usage
 from app.books import Books, make_bookkeeper
 from app.catalog.customers import create_account
@@ -21,7 +22,7 @@ from app.ledger.lots import read_lots
 from app.ledger.stream import ReceiptStreams
 from app.ledger.tables import postings, receipts
 from app.ledger.verify import Verdict
-from app.quota.gate import NO_LIMITS, Admitted, Gate
+from app.quota.gate import Admitted, Gate
 
 __all__ = ["PRICES", "Office", "drop_guard"]
 

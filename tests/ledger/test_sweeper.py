@@ -7,13 +7,14 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
+from app.base.limits import NO_LIMITS
 from app.base.receipt import Draft, Usage
 from app.catalog.pricing import amount_nano
 from app.ledger.bookkeeper import Bookkeeper
 from app.ledger.stream import ReceiptStreams
 from app.ledger.sweeper import Sweeper
 from app.ledger.tables import receipts
-from app.quota.gate import NO_LIMITS, Admitted
+from app.quota.gate import Admitted
 from tests.ledger.office import PRICES, Office
 
 LEASE_MS = 60_000

@@ -13,6 +13,7 @@ from app.base.clock import now_ms
 from app.base.database import Database
 from app.base.errors import Conflict, InvalidField, NotFound, ServiceUnavailable
 from app.base.ids import new_id
+from app.base.limits import NO_LIMITS
 from app.base.receipt import Draft
 from app.books import Books as RealBooks
 from app.ledger.debits import take_back
@@ -25,7 +26,7 @@ from app.proxy.settlement.clerk import Clerk
 from app.proxy.settlement.leases import Leases
 from app.proxy.settlement.policies import Policies
 from app.proxy.settlement.spool import Settlement, Spool
-from app.quota.gate import NO_LIMITS, Admitted, LostHold
+from app.quota.gate import Admitted, LostHold
 from app.settings import Settings
 from tests.ledger.charges import KEY, charge, modelled
 from tests.ledger.differences import Differences

@@ -5,13 +5,18 @@ from typing import Any
 import msgspec
 
 from app.base.crypto import Secret
-from app.catalog.records import Channel, Key, Timeouts
+from app.base.limits import NO_LIMITS
+from app.catalog.records import Channel, Credential, Key, Timeouts
 from app.proxy.records import Order
 from app.proxy.relay.dialects.openai_chat import read_order
 
-__all__ = ["body", "make_channel", "make_key", "order"]
+__all__ = ["body", "credential", "make_channel", "make_key", "order"]
 
 Json = dict[str, Any]
+
+
+def credential(secret: str, credential_id: str = "crd_1", **fields: Any) -> Credential:
+    return Credential(id=credential_id, secret=Secret(secret), **fields)
 
 
 def make_channel(channel_id: str = "chn_1", **fields: Any) -> Channel:
@@ -19,7 +24,7 @@ def make_channel(channel_id: str = "chn_1", **fields: Any) -> Channel:
         "name": "main",
         "provider": "openai_compatible",
         "base_url": "https://vendor.example/v1",
-        "credentials": (Secret("sk-vendor-secret"),),
+        "credentials": (credential("sk-vendor-secret"),),
         "models": {"small": "vendor-small"},
         "costs": {},
         "timeouts": Timeouts(),
@@ -40,9 +45,7 @@ def make_key(key_id: str = "key_1", **fields: Any) -> Key:
         "models": None,
         "allowed_cidrs": None,
         "expires_at_ms": None,
-        "rpm": 0,
-        "tpm": 0,
-        "concurrency": 0,
+        "limits": NO_LIMITS,
         "enabled": True,
         "created_at_ms": 0,
     }

@@ -19,7 +19,7 @@ USAGE = Usage(input_tokens=10, output_tokens=3, cached_input_tokens=4)
 
 
 def served(channel: Any = CHANNEL, **fields: Any) -> Try:
-    return Try(channel=channel, **{"http_status": 200, "error": None, "duration_ms": 7} | fields)
+    return Try(channel=channel, model="small", **{"http_status": 200, "error": None, "duration_ms": 7} | fields)
 
 
 def _delivered(**fields: Any) -> Delivered:

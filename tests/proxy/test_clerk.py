@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from app.base.limits import NO_LIMITS
 from app.catalog.pricing import Prices, Sale
 from app.proxy.records import Caller, Delivered, Hold
 from app.proxy.settlement.clerk import Clerk, Trip
 from app.proxy.settlement.leases import Leases
 from app.proxy.settlement.policies import Policies
 from app.proxy.settlement.spool import Spool
-from app.quota.gate import NO_LIMITS
 from tests.proxy.makers import order
 from tests.quota.till import SHARDS, Till
 

@@ -9,9 +9,9 @@ import pytest
 from app.base.clock import now_ms
 from app.base.errors import InvalidKey, ServiceUnavailable
 from app.base.ids import digest, new_key
+from app.base.limits import Limits
 from app.catalog.records import Key
 from app.proxy.access import Keyring
-from app.quota.gate import Limits
 from tests.proxy.makers import make_key
 
 
@@ -56,7 +56,7 @@ async def _looked_up(catalogue: Catalogue, times: int) -> None:
 
 async def test_a_key_becomes_a_caller(keyring: Keyring, catalogue: Catalogue) -> None:
     """Account, limits and models are the key's; the second use asks nobody."""
-    secret = catalogue.add(make_key(rpm=3, tpm=4, concurrency=5, models=("small",)))
+    secret = catalogue.add(make_key(limits=Limits(rpm=3, tpm=4, concurrency=5), models=("small",)))
     caller = await keyring.open(secret)
     assert (caller.account_id, caller.key_id) == ("acc_1", "key_1")
     assert caller.limits == Limits(rpm=3, tpm=4, concurrency=5)

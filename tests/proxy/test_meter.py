@@ -1,9 +1,9 @@
 """A stream's use against its hold, at a real till."""
 
+from app.base.limits import NO_LIMITS
 from app.catalog.pricing import Prices, Sale
 from app.proxy.records import Caller, Hold
 from app.proxy.settlement import Meter, Trip
-from app.quota.gate import NO_LIMITS
 from tests.proxy.makers import order
 from tests.quota.till import Till
 

@@ -3,15 +3,14 @@
 import msgspec
 import pytest
 
-from app.base.crypto import Secret
 from app.proxy.relay.verdict import is_refusal, read_refusal, retry_after_s
-from tests.proxy.makers import make_channel
+from tests.proxy.makers import credential, make_channel
 
 CHANNEL = make_channel(
     "chn_0123",
     name="Main East",
     base_url="https://eu.vendor.example:8443/v1",
-    credentials=(Secret("tok3n"), Secret("sk-proj-AAAABBBBCCCC")),
+    credentials=(credential("tok3n"), credential("sk-proj-AAAABBBBCCCC", "crd_2")),
     models={"small": "vendor-small-2025"},
 )
 
@@ -95,7 +94,7 @@ def test_whatever_a_vendor_says_there_is_a_message(body: bytes, message: str) ->
 def test_a_long_message_is_cut() -> None:
     """Not through a secret: half of one would no longer be known as such."""
     assert len(_message("x " * 100_000)) <= 2000
-    channel = make_channel(credentials=(Secret("abcdefghijklmnopqrstuvwxyz"),))
+    channel = make_channel(credentials=(credential("abcdefghijklmnopqrstuvwxyz"),))
     for length in range(1970, 2001):
         body = msgspec.json.encode({"message": "." * length + "abcdefghijklmnopqrstuvwxyz"})
         assert "abcd" not in read_refusal(400, body, channel, "small").message

@@ -1,8 +1,9 @@
 """One customer at the till: a key, its wallet in a real Redis, and short names for what every test does with them."""
 
 from app.base.ids import new_id
+from app.base.limits import Limits
 from app.base.wire import Wire
-from app.quota.gate import Admitted, Gate, Limits, Refused, Settled
+from app.quota.gate import Admitted, Gate, Refused, Settled
 from app.quota.wallets import Wallet, Wallets
 
 __all__ = ["LEASE_MS", "SHARDS", "Till"]

@@ -10,7 +10,6 @@ from app.base.errors import InvalidKey
 from app.base.ids import digest, is_wellformed_key
 from app.catalog.records import Key
 from app.proxy.records import Caller
-from app.quota.gate import Limits
 from app.quota.slots import slots_of
 
 __all__ = ["FindKey", "Keyring"]
@@ -106,7 +105,7 @@ def _caller(key: Key, shards: int) -> Caller:
         key_id=key.id,
         book=key.book,
         slots=slots_of(key.account_id, key.id, shards),
-        limits=Limits(rpm=key.rpm, tpm=key.tpm, concurrency=key.concurrency),
+        limits=key.limits,
         models=None if key.models is None else frozenset(key.models),
         networks=networks,
         expires_at_ms=key.expires_at_ms,

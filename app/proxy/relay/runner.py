@@ -35,8 +35,9 @@ class RelayFailed(Exception):
 class _Tries:
     """What was tried so far, and when the vendors said to come back."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
         self.made: list[Try] = []
+        self._model = model
         self._retry_after_s: int | None = None
         self._started_ms = 0
 
@@ -53,7 +54,9 @@ class _Tries:
         usage: Usage | None = None,
     ) -> None:
         took = monotonic_ms() - self._started_ms
-        self.made.append(Try(channel=channel, http_status=status, error=error, duration_ms=took, usage=usage))
+        self.made.append(
+            Try(channel=channel, model=self._model, http_status=status, error=error, duration_ms=took, usage=usage)
+        )
         wait = retry_after_s(retry_after)
         if wait is not None:
             self._retry_after_s = wait if self._retry_after_s is None else min(wait, self._retry_after_s)
@@ -76,7 +79,7 @@ class Relay:
 
     async def fetch(self, order: Order, channels: Sequence[Channel]) -> tuple[Delivered, bytes]:
         """A whole answer, and what it came to. Raises RelayFailed."""
-        tries = _Tries()
+        tries = _Tries(order.model)
         for channel in channels:
             tries.start()
             line = self._line(channel)
@@ -111,7 +114,7 @@ class Relay:
 
     async def open(self, order: Order, channels: Sequence[Channel]) -> LiveStream:
         """A stream whose first content has come. Raises RelayFailed."""
-        tries = _Tries()
+        tries = _Tries(order.model)
         for channel in channels:
             tries.start()
             line = self._line(channel)
@@ -178,8 +181,9 @@ class _Line(msgspec.Struct, frozen=True):
 def _line(channel: Channel) -> _Line:
     provider = PROVIDERS[channel.provider]
     headers = {"content-type": "application/json"}
-    if channel.credentials:
-        headers[provider.auth_header] = provider.auth_prefix + channel.credentials[0].reveal()
+    secret = channel.credentials[0].secret if channel.credentials else None
+    if secret is not None:
+        headers[provider.auth_header] = provider.auth_prefix + secret.reveal()
     return _Line(channel, provider, endpoint(channel.base_url), headers)
 
 

@@ -57,7 +57,8 @@ def retry_after_s(sent: str | None) -> int | None:
 def _scrub(text: str, channel: Channel, public_model: str) -> str:
     text = text[:_SCRUBBED_MOST]  # cut to its final length only after: a secret across the cut would not be known
     for credential in channel.credentials:
-        text = text.replace(credential.reveal(), "[redacted]")
+        if credential.secret is not None:
+            text = text.replace(credential.secret.reveal(), "[redacted]")
     text = _ANY_KEY.sub("[redacted]", text)
     host = channel.base_url.partition("://")[2].partition("/")[0]
     for name, shown in (

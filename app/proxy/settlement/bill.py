@@ -34,7 +34,7 @@ async def make_bill(order: Order, delivered: Delivered, sale: Sale, policies: Po
     """A request that no channel answered is free, whatever its attempts cost; so are all attempts but the last."""
     policy = policies.of(delivered.ending, has_usage=delivered.usage is not None)
     if delivered.channel is None:
-        attempts = _attempts(order.model, delivered.tries, None)
+        attempts = _attempts(delivered.tries, None)
         return Bill(Usage(), "none", "free", 0, _cost(attempts), attempts)
     taken, source = delivered.usage, "upstream"
     if taken is None:
@@ -42,7 +42,7 @@ async def make_bill(order: Order, delivered: Delivered, sale: Sale, policies: Po
     charged = taken
     if policy == "delivered" and delivered.delivered_letters is not None:
         charged, source = await _reached(taken, delivered), "estimated"
-    attempts = _attempts(order.model, delivered.tries, taken, shown=charged)
+    attempts = _attempts(delivered.tries, taken, shown=charged)
     amount = 0 if policy == "free" else amount_nano(sale.prices, charged, sale.multiplier)
     return Bill(charged, source, policy, amount, _cost(attempts), attempts)  # type: ignore[arg-type]
 
@@ -72,21 +72,19 @@ async def _count(texts: tuple[str, ...]) -> int:
         return sum(-(-len(text.encode(errors="replace")) // _BYTES_A_TOKEN) for text in texts)
 
 
-def _attempts(
-    model: str, tries: tuple[Try, ...], taken: Usage | None, shown: Usage | None = None
-) -> tuple[Attempt, ...]:
+def _attempts(tries: tuple[Try, ...], taken: Usage | None, shown: Usage | None = None) -> tuple[Attempt, ...]:
     """`taken` is the last one's usage, where that one served; told again only where the customer is shown another."""
     last = len(tries) - 1
     return tuple(
-        _attempt(model, each, taken, taken != shown)
+        _attempt(each, taken, taken != shown)
         if index == last and taken is not None
-        else _attempt(model, each, each.usage, each.usage is not None)
+        else _attempt(each, each.usage, each.usage is not None)
         for index, each in enumerate(tries)
     )
 
 
-def _attempt(model: str, made: Try, usage: Usage | None, is_told: bool) -> Attempt:
-    cost = _cost_of(made.channel, model)
+def _attempt(made: Try, usage: Usage | None, is_told: bool) -> Attempt:
+    cost = _cost_of(made.channel, made.model)
     cost_nano = 0 if usage is None or cost is None else amount_nano(cost.prices, usage)
     return Attempt(
         channel_id=made.channel.id,
