@@ -4,10 +4,10 @@ from typing import Protocol
 
 import msgspec
 
-from app.base.limits import Limits
+from app.base.limits import Budget, Limits
 from app.base.receipt import Ending, Usage
 from app.catalog.pricing import Sale
-from app.catalog.records import Channel, Credential, Model
+from app.catalog.records import Account, Channel, Credential, Model
 from app.quota.slots import Slots
 
 __all__ = [
@@ -26,8 +26,8 @@ __all__ = [
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Who calls: a key, opened. `book` is the price book of its account. `networks` are kept as (version, first, last)
-    so that a check is two comparisons."""
+    """Who calls: a key, opened. `account_id` is the account that pays; `chain` leads there from the key's own, whose
+    price book is `book`. `networks` are kept as (version, first, last) so that a check is two comparisons."""
 
     account_id: str
     key_id: str
@@ -37,6 +37,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     models: frozenset[str] | None
     networks: tuple[tuple[int, int, int], ...] | None
     expires_at_ms: int | None
+    chain: tuple[Account, ...] = ()
+    budgets: tuple[Budget, ...] = ()  # the key's own
+    scopes: frozenset[str] | None = None
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
