@@ -228,7 +228,7 @@ def _health(worker: _Worker) -> list[Any]:
         except ServiceUnavailable:
             return Response({"status": "unavailable", "reason": "the database can't be reached"}, status_code=503)
         try:
-            await worker.books.wire.call(b"PING")
+            await worker.books.wire.ping()
         except (ServiceUnavailable, RedisError):
             return Response({"status": "unavailable", "reason": "Redis can't be reached"}, status_code=503)
         return Response({"status": "ok"})

@@ -11,11 +11,13 @@ from collections.abc import Awaitable, Callable
 import redis.asyncio as redis
 from redis.exceptions import RedisError
 
+from app.base.redis import HOUSE
+
 __all__ = ["announce", "follow"]
 
 log = logging.getLogger("tollgate.events")
 
-_CHANNEL = "tollgate:events"
+_CHANNEL = f"{HOUSE}:events"
 _QUIET_S = 0.4
 _RETRY_S = 0.4
 _ACKNOWLEDGED_S = 1
@@ -35,6 +37,7 @@ async def announce(client: redis.Redis, event: str) -> bool:
         log.warning("a worker has not acknowledged %s", event)
     except (RedisError, OSError) as error:
         log.warning("change not announced: %s", error)
+        await client.aclose()  # its connections are looked up anew: the node may be another by then
         return False
     return True
 
