@@ -1,22 +1,13 @@
 """Announcements reach every follower, on one server and on a cluster, whichever node the URL names first."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-
-import pytest
 
 from app.base.events import announce, follow
 from app.base.redis import connect
 from tests.servers import RedisCluster, RedisServer
 from tests.waiting import free_port
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
-    yield cluster
-    cluster.stop()
 
 
 @asynccontextmanager
@@ -55,9 +46,9 @@ async def test_every_follower_has_heard_when_the_announcement_returns(redis_serv
     assert heard == [["catalog", "key:key_1"]] * 2
 
 
-async def test_so_it_is_on_a_cluster_from_any_of_its_nodes(cluster: RedisCluster) -> None:
+async def test_so_it_is_on_a_cluster_from_any_of_its_nodes(redis_cluster: RedisCluster) -> None:
     """The followers know one node each, the speaker a third, beside one that is nobody."""
-    one, two, three = (f"redis://127.0.0.1:{port}" for port in cluster.ports)
+    one, two, three = (f"redis://127.0.0.1:{port}" for port in redis_cluster.ports)
     heard = await told([one, two], f"redis://127.0.0.1:{free_port()},{three.removeprefix('redis://')}")
     assert heard == [["catalog", "key:key_1"]] * 2
 

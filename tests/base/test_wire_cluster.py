@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.crc import key_slot
@@ -17,74 +17,69 @@ from tests.waiting import until
 COUNT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
-    cluster = RedisCluster(tmp_path_factory.mktemp("cluster"))
-    yield cluster
-    cluster.stop()
-
-
 @pytest.fixture
-async def spread(cluster: RedisCluster) -> AsyncIterator[Wire]:
-    async with connected(cluster.url) as wire:
+async def spread(redis_cluster: RedisCluster) -> AsyncIterator[Wire]:
+    async with connected(redis_cluster.url) as wire:
         yield wire
-        for port in cluster.ports:
-            cluster.ask(port, "FLUSHALL")
+        for port in redis_cluster.ports:
+            redis_cluster.ask(port, "FLUSHALL")
 
 
 def keys(count: int) -> list[bytes]:
     return [b"{s%d}:counter" % number for number in range(count)]
 
 
-async def test_calls_go_to_the_node_that_has_their_key(cluster: RedisCluster, spread: Wire) -> None:
+async def test_calls_go_to_the_node_that_has_their_key(redis_cluster: RedisCluster, spread: Wire) -> None:
     """Scripts and commands alike, many at once; every node has its share afterwards."""
     assert await asyncio.gather(*(spread.run(COUNT, (key,), 2) for key in keys(64))) == [2] * 64
     assert await asyncio.gather(*(spread.call(b"INCR", key) for key in keys(64))) == [3] * 64
-    sizes = [int(cluster.ask(port, "DBSIZE")[1:]) for port in cluster.ports]
+    sizes = [int(redis_cluster.ask(port, "DBSIZE")[1:]) for port in redis_cluster.ports]
     assert sum(sizes) == 64
     assert all(size > 0 for size in sizes)
 
 
-async def test_one_node_is_enough_to_find_the_others(cluster: RedisCluster) -> None:
+async def test_one_node_is_enough_to_find_the_others(redis_cluster: RedisCluster) -> None:
     """Whichever the URL names, and though another that it names is nobody."""
-    for port in cluster.ports:
+    for port in redis_cluster.ports:
         async with connected(f"redis://127.0.0.1:1,127.0.0.1:{port}") as wire:
             assert await asyncio.gather(*(wire.call(b"STRLEN", key) for key in keys(30))) == [0] * 30
             await wire.ping()
 
 
-async def test_a_key_that_moves_is_followed(cluster: RedisCluster, spread: Wire) -> None:
+async def test_a_key_that_moves_is_followed(redis_cluster: RedisCluster, spread: Wire) -> None:
     """While its slot is handed over (ASK), and after (MOVED): no call is lost or runs twice."""
     key = b"{m1}:counter"  # of a slot that no other test has keys in
     slot = str(slot_of(key))
-    source = next(port for port in cluster.ports if not cluster.ask(port, f"GET {key.decode()}").startswith("-MOVED"))
-    target = next(port for port in cluster.ports if port != source)
-    ids = {port: _id(cluster, port) for port in cluster.ports}
+    source = next(
+        port for port in redis_cluster.ports if not redis_cluster.ask(port, f"GET {key.decode()}").startswith("-MOVED")
+    )
+    target = next(port for port in redis_cluster.ports if port != source)
+    ids = {port: _id(redis_cluster, port) for port in redis_cluster.ports}
     assert await spread.run(COUNT, (key,), 1) == 1
-    assert cluster.ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", ids[source]).startswith("+")
-    assert cluster.ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", ids[target]).startswith("+")
-    assert cluster.ask(source, f"MIGRATE 127.0.0.1 {target} {key.decode()} 0 5000").startswith("+")
+    assert redis_cluster.ask(target, "CLUSTER SETSLOT", slot, "IMPORTING", ids[source]).startswith("+")
+    assert redis_cluster.ask(source, "CLUSTER SETSLOT", slot, "MIGRATING", ids[target]).startswith("+")
+    assert redis_cluster.ask(source, f"MIGRATE 127.0.0.1 {target} {key.decode()} 0 5000").startswith("+")
     assert await spread.run(COUNT, (key,), 1) == 2, "asked for at the importing node"
-    assert cluster.ask(target, "CLUSTER SETSLOT", slot, "NODE", ids[target]).startswith("+")
-    cluster.ask(target, "CLUSTER BUMPEPOCH")  # or the nodes' gossip could give it back
-    assert cluster.ask(source, "CLUSTER SETSLOT", slot, "NODE", ids[target]).startswith("+")
+    assert redis_cluster.ask(target, "CLUSTER SETSLOT", slot, "NODE", ids[target]).startswith("+")
+    redis_cluster.ask(target, "CLUSTER BUMPEPOCH")  # or the nodes' gossip could give it back
+    assert redis_cluster.ask(source, "CLUSTER SETSLOT", slot, "NODE", ids[target]).startswith("+")
     assert await asyncio.gather(*(spread.run(COUNT, (key,), 1) for _ in range(5))) == [3, 4, 5, 6, 7]
     assert await spread.call(b"GET", key) == b"7"
 
 
-async def test_a_node_that_is_away_takes_only_its_own_keys_along(cluster: RedisCluster) -> None:
+async def test_a_node_that_is_away_takes_only_its_own_keys_along(redis_cluster: RedisCluster) -> None:
     """Its callers are refused within their deadline, and served when it is back."""
-    async with connected(cluster.url, deadline_s=0.5) as wire:
+    async with connected(redis_cluster.url, deadline_s=0.5) as wire:
         await wire.ping()
-        lost = cluster.ports[2]
+        lost = redis_cluster.ports[2]
         theirs = [key for key in keys(64) if slot_of(key) >= 10923]
-        cluster.processes[lost].send_signal(signal.SIGSTOP)
+        redis_cluster.processes[lost].send_signal(signal.SIGSTOP)
         try:
             answers = await asyncio.gather(*(wire.call(b"INCR", key) for key in theirs), return_exceptions=True)
         finally:
-            cluster.processes[lost].send_signal(signal.SIGCONT)
+            redis_cluster.processes[lost].send_signal(signal.SIGCONT)
         assert [answer for answer in answers if not isinstance(answer, ServiceUnavailable)] == []
-        until(cluster.is_whole, "the cluster is whole again", seconds=20)
+        until(redis_cluster.is_whole, "the cluster is whole again", seconds=20)
         for _ in range(100):
             try:
                 await asyncio.gather(*(wire.call(b"INCR", key) for key in keys(64)))
@@ -149,7 +144,11 @@ def test_a_node_without_a_name_is_the_one_that_was_asked() -> None:
     assert read_topology(reply, ("here", 1)) == [(range(101), ("here", 7000)), (range(101, 16384), ("10.0.0.2", 7001))]
 
 
-def _id(cluster: RedisCluster, port: int) -> str:
+def _has(cluster: RedisCluster, port: int, key: bytes) -> bool:
+    return not cluster.ask(port, f"GET {key.decode()}").startswith("-MOVED")
+
+
+def _id(redis_cluster: RedisCluster, port: int) -> str:
     """A node's own name; the answer is a bulk string, so that its first line is a length."""
     import socket
 
