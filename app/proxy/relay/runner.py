@@ -1,20 +1,18 @@
 """The channels are tried in turn: each once, until one answers or the request itself is found at fault."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-
-import msgspec
+from collections.abc import Sequence
 
 from app.base.clock import monotonic_ms
 from app.base.errors import NoChannel, TollgateError
 from app.catalog.records import Channel
-from app.proxy.records import Delivered, Order, Try, Usage
+from app.proxy.records import Delivered, Order, Pick, Try, Usage
 from app.proxy.relay.dialects.openai_answer import BrokenAnswer, read_plain
-from app.proxy.relay.dialects.openai_chat import write_request
-from app.proxy.relay.providers import PROVIDERS, Provider, endpoint
+from app.proxy.relay.line import Lines
+from app.proxy.relay.providers import PROVIDERS
 from app.proxy.relay.sse import EventTooLarge
 from app.proxy.relay.stream import LiveStream, read_whole
-from app.proxy.relay.upstream import Call, Opened, Transport, UpstreamFault
+from app.proxy.relay.upstream import Opened, Transport, UpstreamFault
 from app.proxy.relay.verdict import is_refusal, read_refusal, retry_after_s
 
 __all__ = ["Relay", "RelayFailed"]
@@ -73,17 +71,14 @@ class Relay:
     """`transport` reaches real vendors, `sandbox` the built-in one."""
 
     def __init__(self, transport: Transport, sandbox: Transport) -> None:
-        self._transport = transport
-        self._sandbox = sandbox
-        self._lines: dict[str, _Line] = {}
+        self._lines = Lines(transport, sandbox)
 
     async def fetch(self, order: Order, channels: Sequence[Channel]) -> tuple[Delivered, bytes]:
         """A whole answer, and what it came to. Raises RelayFailed."""
         tries = _Tries(order.model)
         for channel in channels:
             tries.start()
-            line = self._line(channel)
-            transport, call = self._prepare(order, line)
+            transport, call = self._lines.call(order, Pick(channel, channel.ways[0]))
             try:
                 plain = await transport.fetch(call)
             except UpstreamFault as fault:
@@ -95,7 +90,7 @@ class Relay:
                 tries.end(channel, plain.status, "status", retry_after=plain.retry_after)
                 continue
             try:
-                answer = read_plain(plain.body, order.model, hides_output=line.provider.hides_output)
+                answer = read_plain(plain.body, order.model, hides_output=PROVIDERS[channel.provider].hides_output)
             except BrokenAnswer as broken:
                 tries.end(channel, 200, str(broken), usage=broken.usage)
                 continue
@@ -117,8 +112,7 @@ class Relay:
         tries = _Tries(order.model)
         for channel in channels:
             tries.start()
-            line = self._line(channel)
-            transport, call = self._prepare(order, line)
+            transport, call = self._lines.call(order, Pick(channel, channel.ways[0]))
             opened: Opened | None = None
             stream: LiveStream | None = None
             try:
@@ -129,7 +123,9 @@ class Relay:
                     if opened.status != 200:
                         tries.end(channel, opened.status, "status", retry_after=opened.retry_after)
                         continue
-                    stream = LiveStream(order, channel, opened, tries.made, hides_output=line.provider.hides_output)
+                    stream = LiveStream(
+                        order, channel, opened, tries.made, hides_output=PROVIDERS[channel.provider].hides_output
+                    )
                     await stream.await_content()
             except (UpstreamFault, EventTooLarge, TimeoutError) as fault:
                 status = None if opened is None else opened.status
@@ -148,43 +144,7 @@ class Relay:
         raise tries.exhausted()
 
     async def close(self) -> None:
-        await self._transport.close()
-
-    def _line(self, channel: Channel) -> "_Line":
-        line = self._lines.get(channel.id)
-        if line is None or line.channel is not channel:  # new, or changed by an operator
-            line = self._lines[channel.id] = _line(channel)
-        return line
-
-    def _prepare(self, order: Order, line: "_Line") -> tuple[Transport, Call]:
-        channel, provider = line.channel, line.provider
-        body = write_request(
-            order,
-            channel.models[order.model],
-            usage_in_streams=provider.usage_in_streams,
-            requires_max_tokens=provider.requires_max_tokens,
-            limit_field=provider.limit_field,
-        )
-        transport = self._sandbox if provider.is_sandbox else self._transport
-        return transport, Call(line.url, line.headers, body, channel.timeouts)
-
-
-class _Line(msgspec.Struct, frozen=True):
-    """What every call over a channel has in common."""
-
-    channel: Channel
-    provider: Provider
-    url: str
-    headers: Mapping[str, str]
-
-
-def _line(channel: Channel) -> _Line:
-    provider = PROVIDERS[channel.provider]
-    headers = {"content-type": "application/json"}
-    secret = channel.credentials[0].secret if channel.credentials else None
-    if secret is not None:
-        headers[provider.auth_header] = provider.auth_prefix + secret.reveal()
-    return _Line(channel, provider, endpoint(channel.base_url), headers)
+        await self._lines.close()
 
 
 def _usage_of(stream: LiveStream | None) -> Usage | None:
