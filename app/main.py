@@ -40,6 +40,7 @@ from app.console.vouchers import VouchersController
 from app.proxy.access import Keyring
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
+from app.proxy.dispatch import SimpleDispatcher
 from app.proxy.door import hot_paths, make_door
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
@@ -77,6 +78,7 @@ class _Worker:
         self.journey = Journey(
             keyring=self.keyring,
             desk=AdmissionDesk(gate, books.warm_wallet),
+            dispatcher=SimpleDispatcher(),
             relay=self.relay,
             clerk=self.clerk,
             leases=self.leases,
