@@ -28,6 +28,7 @@ from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.console.accounts import AccountsController, KeysController
 from app.console.books import BooksController
 from app.console.corrections import CorrectionsController
+from app.console.events import ChannelEventsController
 from app.console.journal import JournalController
 from app.console.offers import ChannelsController, ModelsController
 from app.console.office import Office, operator_guard
@@ -36,6 +37,7 @@ from app.console.prices import PriceBooksController, PricesController
 from app.console.problems import show_problem
 from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
+from app.console.webhooks import AlertsController, WebhooksController
 from app.proxy.access import Keyring
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
@@ -188,6 +190,7 @@ def create_app(books: Books) -> App:
             PriceBooksController,
             PricesController,
             BooksController,
+            *(ChannelEventsController, WebhooksController, AlertsController),
             *(CorrectionsController, JournalController, ReportsController, StatementsController, VouchersController),
         ],
         guards=[operator_guard],
