@@ -1,5 +1,6 @@
 """What happened to channels: every change of one, with its reason and who made it. Only ever added to."""
 
+import secrets
 from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
@@ -8,8 +9,8 @@ from sqlalchemy import Row, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.clock import iso
-from app.base.ids import made_at_ms, new_id
+from app.base.clock import iso, now_ms
+from app.base.ids import made_at_ms
 from app.catalog.tables import channel_events
 
 __all__ = [
@@ -47,6 +48,7 @@ Actor = Literal["operator", "traffic", "schedule"]
 
 _PREFIX = "evt"
 _REASON_MOST = 1000
+_AHEAD_MOST_MS = 10_000
 
 
 class ChannelEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,10 +70,26 @@ class ChannelEvent(msgspec.Struct, frozen=True, kw_only=True):
         return made
 
 
+class _Ids:
+    """Of events, in the order in which they happen to this process, also within a millisecond."""
+
+    def __init__(self) -> None:
+        self._last_ms = 0
+
+    def next(self) -> str:
+        now = now_ms()
+        is_behind = 0 <= self._last_ms - now < _AHEAD_MOST_MS  # by more, it is the clock that was put back
+        self._last_ms = self._last_ms + 1 if is_behind else now
+        return f"{_PREFIX}_{self._last_ms:012x}{secrets.token_hex(8)}"
+
+
+_ids = _Ids()
+
+
 def new_event(channel_id: str, kind: Kind, reason: str, actor: Actor, **about: str | None) -> ChannelEvent:
     """One that happens now. `about` is its credential_id and model."""
     said = reason[:_REASON_MOST].replace("\0", "")  # a vendor's words may hold what PostgreSQL keeps in no text
-    return ChannelEvent(id=new_id(_PREFIX), channel_id=channel_id, kind=kind, reason=said, actor=actor, **about)
+    return ChannelEvent(id=_ids.next(), channel_id=channel_id, kind=kind, reason=said, actor=actor, **about)
 
 
 async def add_event(

@@ -59,9 +59,10 @@ class Change(Protocol):
 class Recorder:
     """`heard` may be called anywhere in the loop; `run` writes until cancelled."""
 
-    def __init__(self, database: Database, name_of: Callable[[str], str | None]) -> None:
+    def __init__(self, database: Database, name_of: Callable[[str], str | None], retry_s: float = _RETRY_S) -> None:
         self._database = database
         self._name_of = name_of  # of a channel, for people
+        self._retry_s = retry_s
         self._kept: deque[ChannelEvent] = deque()
         self._came = asyncio.Event()
         self._cooled: dict[tuple[str, str | None, str | None], int] = {}
@@ -94,7 +95,7 @@ class Recorder:
                 await self._write()
             except ServiceUnavailable:
                 log.warning("%d channel events wait for the database", len(self._kept))
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(self._retry_s)
             except Exception:  # whatever it is, it must not keep the events behind it from being written
                 log.exception("channel events can't be written, and are given up")
                 self._kept.clear()
