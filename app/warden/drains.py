@@ -17,9 +17,10 @@ _QUIET_S = 2.0
 
 
 class Drains:
-    def __init__(self, house: House, database: Database) -> None:
+    def __init__(self, house: House, database: Database, quiet_s: float = _QUIET_S) -> None:
         self._house = house
         self._database = database
+        self._quiet_s = quiet_s
         self._quiet_since: dict[str, float] = {}
 
     async def round(self) -> None:
@@ -34,7 +35,7 @@ class Drains:
                 self._quiet_since.pop(channel_id, None)
                 continue
             since = self._quiet_since.setdefault(channel_id, time.monotonic())
-            if time.monotonic() - since >= _QUIET_S and await self._end(channel_id, name):
+            if time.monotonic() - since >= self._quiet_s and await self._end(channel_id, name):
                 await self._house.announce("catalog")
 
     async def _end(self, channel_id: str, name: str) -> bool:

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from app.base.database import Database
-from app.catalog.channel_events import last_event, new_event
+from app.catalog.channel_events import Kind, add_event, last_event
 from app.catalog.records import Channel, Credential
 from app.warden.house import House, Way
-from app.warden.recorder import Recorder
+from app.warden.recorder import tell
 
 __all__ = ["Rounds", "pause_s"]
 
@@ -40,10 +40,9 @@ class _Turn(msgspec.Struct):
 class Rounds:
     """`round` starts what is due and waits for nothing; tests still running end with `close`."""
 
-    def __init__(self, house: House, database: Database, recorder: Recorder, first_pause_s: float) -> None:
+    def __init__(self, house: House, database: Database, first_pause_s: float) -> None:
         self._house = house
         self._database = database
-        self._recorder = recorder
         self._first_pause_s = first_pause_s
         self._turns: dict[Way, _Turn] = {}
         self._running: dict[Way, asyncio.Task[None]] = {}
@@ -110,13 +109,13 @@ class Rounds:
         said = f"a test was answered in {result['latency_ms']} ms" if is_ok else _fault(result)
         if isinstance(status, int) and status in _PARKS:
             self._house.park(way, said, status)
-        async with self._database.read() as db:
+        async with self._database.write() as db:
             last = await last_event(db, *way, ("test_failed", "test_passed"))
-        was_ok = last is None or last.kind == "test_passed"
-        if is_ok != was_ok:
-            self._recorder.add(
-                new_event(channel.id, "test_passed" if is_ok else "test_failed", said, "schedule", **about)
-            )
+            was_ok = last is None or last.kind == "test_passed"
+            if is_ok != was_ok:
+                kind: Kind = "test_passed" if is_ok else "test_failed"
+                event = await add_event(db, channel.id, kind, said, "schedule", **about)
+                await tell(db, event, channel.name)
 
 
 def _fault(result: Mapping[str, object]) -> str:
