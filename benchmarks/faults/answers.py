@@ -30,6 +30,8 @@ class Exchange(msgspec.Struct):
     writer: asyncio.StreamWriter
 
     def send(self, data: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError
         self.writer.write(data)
 
     def head(self, status: str, kind: str, length: int | None, more: str = "") -> None:

@@ -1,6 +1,7 @@
 """The port of one upstream: open, shut, or with a full backlog; in plain HTTP or with TLS.
 
-A socket that is bound and never listens keeps the port while it is shut: who connects is refused, and nobody else gets it.
+A socket that is bound and never listens keeps the port while it is shut: who connects is refused, and nobody else gets
+it.
 """
 
 from __future__ import annotations

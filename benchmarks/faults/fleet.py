@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BODY_BYTES_MAX = 1 << 20
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
+_GONE = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, asyncio.CancelledError)
 _STREAMED = re.compile(rb'"stream":\s*true')
 
 
@@ -51,7 +52,7 @@ class Fleet:
         self._directory = Path(orders.directory)
         self._trusted = server_context(self._directory, TRUSTED)
         self._stranger = server_context(self._directory, STRANGER)
-        self._started_s = float("inf")
+        self._started_s: float | None = None
         self.visits: list[Visit] = []
         self.berths = [Berth(self._server_of(channel)) for channel in range(CHANNELS)]
 
@@ -92,7 +93,8 @@ class Fleet:
         return self._trusted if channel == TLS_CHANNEL else None
 
     def _now_s(self) -> float:
-        return time.monotonic() - self._started_s
+        """Before the load starts no spell has begun."""
+        return -1.0 if self._started_s is None else time.monotonic() - self._started_s
 
     def _delay_s(self, name: str) -> float | None:
         if name != name_of(NAMED_CHANNEL):
@@ -106,7 +108,7 @@ class Fleet:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             berth = self.berths[channel]
             term = berth.term
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+            with contextlib.suppress(*_GONE):
                 while berth.term == term and not writer.is_closing():
                     with berth.waiting(writer):
                         head = await reader.readuntil(b"\r\n\r\n")

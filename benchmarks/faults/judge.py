@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from benchmarks.faults.marks import PIECES, PROMPT_TOKENS
-from benchmarks.faults.plan import SERVED_ALL_THE_SAME
+from benchmarks.faults.plan import Spell
 from benchmarks.money import charge_nano, nano
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from benchmarks.chaos.office import Receipt
     from benchmarks.faults.marks import Sent, Visit
-    from benchmarks.faults.plan import Spell
 
 SUCCESS_LEAST = 0.999
 RECOVERY_SLACK_S = 3.0
@@ -149,10 +148,6 @@ def healthy(sent: Iterable[Sent], visits: Iterable[Visit], receipts: Mapping[str
 
 def is_served(one: Sent) -> bool:
     return one.outcome == "whole" and one.said.pieces == PIECES and not one.said.spliced
-
-
-def is_well(fault: str) -> bool:
-    return not fault or fault in SERVED_ALL_THE_SAME
 
 
 def speeds(sent: Iterable[Sent]) -> Speeds:

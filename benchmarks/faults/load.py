@@ -20,7 +20,7 @@ _CODE = re.compile(rb'"code"\s*:\s*"([a-z_]+)"')
 _Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, frozen=True):
     content: str | None = None
 
 
