@@ -9,8 +9,8 @@ from app.base.ids import digest, made_at_ms
 from app.base.receipt import Usage
 from app.base.redis import embedded_url
 from app.base.wire import Wire
-from app.catalog.customers import key_of_secret
 from app.catalog.installation import read_installation
+from app.catalog.keys import key_of_secret
 from app.catalog.pricing import Prices, amount_nano
 from app.catalog.records import Key
 from app.catalog.versions import prices_of

@@ -25,10 +25,11 @@ from app.base.money import format_usd
 from app.base.redis import connect
 from app.books import Books, redis_url
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
-from app.console.accounts import AccountsController, KeysController
+from app.console.accounts import AccountsController
 from app.console.books import BooksController
 from app.console.corrections import CorrectionsController
 from app.console.journal import JournalController
+from app.console.keys import AccountKeysController, KeysController
 from app.console.offers import ChannelsController, ModelsController
 from app.console.office import Office, operator_guard
 from app.console.page import console_page
@@ -91,6 +92,8 @@ class _Worker:
             self.keyring.forget(name)
         elif kind == "account":
             self.keyring.forget_account(name)
+        elif kind == "book":
+            self.keyring.forget_book(name)
         elif kind == "catalog":
             await self.reload()
 
@@ -182,6 +185,7 @@ def create_app(books: Books) -> App:
         "/admin/v1",
         route_handlers=[
             AccountsController,
+            AccountKeysController,
             KeysController,
             ChannelsController,
             ModelsController,

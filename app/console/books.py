@@ -37,7 +37,7 @@ class BooksController(Controller):
         if status is not None and status not in _STATUSES:
             raise InvalidField("status", f"must be one of {', '.join(_STATUSES)}")
         wanted = ReceiptFilter(
-            account_id=account_id,
+            account_ids=None if account_id is None else (account_id,),
             key_id=key_id,
             model=model,
             channel_id=channel_id,

@@ -129,7 +129,7 @@ class Journey:
     async def find_receipt(self, visit: Visit, request_id: str) -> dict[str, object]:
         """A receipt of the caller's own account, as JSON."""
         caller = await self._enter(visit)
-        receipt = await self._find_receipt(request_id, caller.account_id)
+        receipt = await self._find_receipt(request_id, caller.own_id)
         if receipt is None:
             raise NotFound(f"There is no receipt `{request_id}`; one appears a moment after its request has ended.")
         return receipt

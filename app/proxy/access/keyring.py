@@ -3,11 +3,13 @@ have been missed."""
 
 import asyncio
 import ipaddress
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from app.base.clock import now_ms
 from app.base.errors import InvalidKey
 from app.base.ids import digest, is_wellformed_key
+from app.base.names import Names
 from app.catalog.records import Key
 from app.proxy.records import Caller
 from app.quota.slots import slots_of
@@ -49,22 +51,27 @@ class Keyring:
 
     def forget(self, key_id: str) -> None:
         """The key has changed: it is read again at its next use."""
-        self._changes += 1
         self._unknown.clear()  # it may have been disabled, and be enabled now
-        for secret_digest in [each for each, caller in self._known.items() if caller.key_id == key_id]:
-            del self._known[secret_digest]
+        self._forget(lambda caller: caller.key_id == key_id)
 
     def forget_account(self, account_id: str) -> None:
-        """What its keys share has changed, such as its price book: each is read again at its next use."""
-        self._changes += 1
-        for secret_digest in [each for each, caller in self._known.items() if caller.account_id == account_id]:
-            del self._known[secret_digest]
+        """What its keys and its members' share has changed, such as its limits: each is read again at its next use."""
+        self._forget(lambda caller: caller.account_id == account_id or _has(caller, "id", account_id))
+
+    def forget_book(self, book: str) -> None:
+        """So have the limits that it gives to accounts without any."""
+        self._forget(lambda caller: _has(caller, "book", book))
 
     def forget_all(self) -> None:
         """Announcements may have been missed."""
         self._changes += 1
         self._known.clear()
         self._unknown.clear()
+
+    def _forget(self, is_meant: Callable[[Caller], bool]) -> None:
+        self._changes += 1
+        for secret_digest in [each for each, caller in self._known.items() if is_meant(caller)]:
+            del self._known[secret_digest]
 
     async def _look_up_once(self, secret_digest: bytes) -> Caller | None:
         """A thousand first requests with one key are one look-up."""
@@ -95,18 +102,27 @@ def _remember(cache: dict[bytes, Value], key: bytes, value: Value, most: int) ->
     cache[key] = value
 
 
+def _has(caller: Caller, field: str, value: str) -> bool:
+    """One of the accounts that its requests count for."""
+    return any(getattr(account, field) == value for account in caller.chain)
+
+
 def _caller(key: Key, shards: int) -> Caller:
     networks = None
     if key.allowed_cidrs is not None:
         parsed = [ipaddress.ip_network(cidr) for cidr in key.allowed_cidrs]
         networks = tuple((net.version, int(net.network_address), int(net.broadcast_address)) for net in parsed)
+    payer_id = key.chain[-1].id if key.chain else key.account_id
     return Caller(
-        account_id=key.account_id,
+        account_id=payer_id,
         key_id=key.id,
         book=key.book,
-        slots=slots_of(key.account_id, key.id, shards),
+        slots=slots_of(payer_id, key.id, shards),
         limits=key.limits,
-        models=None if key.models is None else frozenset(key.models),
+        models=None if key.models is None else Names(key.models),
         networks=networks,
         expires_at_ms=key.expires_at_ms,
+        chain=key.chain,
+        budgets=key.budgets,
+        scopes=None if key.scopes is None else frozenset(key.scopes),
     )
