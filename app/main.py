@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from app.base.errors import ServiceUnavailable
 from app.base.events import announce, follow
+from app.base.guesses import Guesses
 from app.base.money import format_usd
 from app.base.redis import connect
 from app.books import Books, redis_url
@@ -31,16 +32,20 @@ from app.console.corrections import CorrectionsController
 from app.console.journal import JournalController
 from app.console.keys import AccountKeysController, KeysController
 from app.console.offers import ChannelsController, ModelsController
-from app.console.office import Office, operator_guard
+from app.console.office import Office
+from app.console.operators import OperatorsController
 from app.console.page import console_page
 from app.console.prices import PriceBooksController, PricesController
 from app.console.problems import show_problem
+from app.console.remit import given_remit, operator_guard
 from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
-from app.proxy.access import Keyring
+from app.key_desk import KeyDesk
+from app.proxy.access import Keyring, LastUse
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
 from app.proxy.door import hot_paths, make_door
+from app.proxy.issuing import Issuing
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
 from app.proxy.relay.probe import probe_channel
@@ -69,7 +74,8 @@ class _Worker:
         self._reading = asyncio.Lock()
         self.events: redis.Redis = connect(redis_url(books.settings))
         gate = Gate(books.wire, books.settings.lease_seconds * 1000)
-        self.keyring = Keyring(books.find_key, books.shards)
+        self.last_use = LastUse(books.write_uses)
+        self.keyring = Keyring(books.find_key, books.shards, Guesses(), self.last_use.note)
         self.leases = Leases(gate)
         spool = Spool(books.settings.data_dir / "spool")
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
@@ -134,6 +140,7 @@ class _Worker:
             asyncio.create_task(follow(self.events, self.heard, self.missed), name="events"),
             asyncio.create_task(self.leases.keep(), name="leases"),
             asyncio.create_task(self.clerk.replay(), name="spool"),
+            asyncio.create_task(self.last_use.keep(), name="last use"),
         ]
         try:
             yield
@@ -143,6 +150,7 @@ class _Worker:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+            await self.last_use.write(everything=True)
             await self.relay.close()
             await self.events.aclose()
             await self.books.close()
@@ -174,6 +182,8 @@ def create_app(books: Books) -> App:
         sealer=books.sealer,
         wallets=books.wallets,
         admin_digest=books.admin_digest,
+        guesses=Guesses(),
+        trusted_proxies=books.settings.trusted_networks,
         default_base_urls={name: provider.base_url for name, provider in PROVIDERS.items()},
         announce=worker.announce,
         apply_credits=books.apply_credits,
@@ -193,11 +203,21 @@ def create_app(books: Books) -> App:
             PricesController,
             BooksController,
             *(CorrectionsController, JournalController, ReportsController, StatementsController, VouchersController),
+            OperatorsController,
         ],
         guards=[operator_guard],
-        dependencies={"office": Provide(lambda: office, sync_to_thread=False)},
+        dependencies={
+            "office": Provide(lambda: office, sync_to_thread=False),
+            "remit": Provide(given_remit, sync_to_thread=False),
+        },
     )
-    doors = make_door(worker.journey, Counter(worker.keyring, till.redeem, till), books.settings.max_body_bytes)
+    doors = make_door(
+        worker.journey,
+        Counter(worker.keyring, till.redeem, till),
+        Issuing(worker.keyring, KeyDesk(books.database, worker.announce)),
+        books.settings.max_body_bytes,
+        books.settings.trusted_networks,
+    )
     litestar = Litestar(
         route_handlers=[
             *doors,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Select, String, func, insert, or_, select, update
+from sqlalchemy import BigInteger, Row, Select, String, bindparam, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
@@ -21,8 +21,10 @@ __all__ = [
     "find_key",
     "key_of_secret",
     "list_keys",
+    "lock_key",
     "rotate_key",
     "update_key",
+    "write_uses",
 ]
 
 _UNLIMITED = {
@@ -85,10 +87,28 @@ async def update_key(db: AsyncConnection, key_id: str, values: Mapping[str, Any]
     return await find_key(db, key_id)
 
 
-async def rotate_key(db: AsyncConnection, key_id: str, overlap_ms: int) -> str:
-    """A new secret for the same key; the earlier ones work for `overlap_ms` more."""
-    # Two at once would both leave a secret without an end: the second waits for the first.
+async def lock_key(db: AsyncConnection, key_id: str) -> Key | None:
+    """Until the end of the transaction nobody else changes it."""
     await db.execute(select(keys.c.id).where(keys.c.id == key_id).with_for_update())
+    return await find_key(db, key_id)
+
+
+async def write_uses(db: AsyncConnection, uses: Sequence[tuple[str, int, str]]) -> None:
+    """(key id, ms since 1970, address): the latest stands, whoever writes it first."""
+    rows = [{"key": key_id, "at": at_ms, "address": address} for key_id, at_ms, address in uses]
+    await db.execute(_note_use, rows)
+
+
+_note_use = (
+    update(keys)
+    .where(keys.c.id == bindparam("key"))
+    .where(or_(keys.c.last_used_at_ms.is_(None), keys.c.last_used_at_ms < bindparam("at", type_=BigInteger())))
+    .values(last_used_at_ms=bindparam("at", type_=BigInteger()), last_used_address=bindparam("address"))
+)
+
+
+async def rotate_key(db: AsyncConnection, key_id: str, overlap_ms: int) -> str:
+    """A new secret for the same key, which must be locked; the earlier ones work for `overlap_ms` more."""
     ends = now_ms() + overlap_ms
     await db.execute(
         update(key_secrets)

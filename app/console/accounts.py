@@ -28,10 +28,11 @@ from app.console.limit_fields import (
     show_limits,
 )
 from app.console.office import Office, Page, page_cursor, page_limit, paged
+from app.console.remit import OPEN_TO_SUBTREE, Remit
 from app.ledger.journal import add_credit, open_wallet, read_wallet, set_credit_line
 from app.ledger.reports import money_moved
 
-__all__ = ["AccountsController", "live_balance", "require_account", "require_purse"]
+__all__ = ["AccountsController", "live_balance", "require_purse"]
 
 Wallet = Literal["own", "shared"]
 
@@ -64,43 +65,48 @@ class NewCredit(msgspec.Struct, forbid_unknown_fields=True):
 class AccountsController(Controller):
     path = "/accounts"
 
-    @post()
-    async def create(self, office: Office, data: AccountFields) -> dict[str, Any]:
-        values = _columns(data)
+    @post(opt=OPEN_TO_SUBTREE)
+    async def create(self, office: Office, remit: Remit, data: AccountFields) -> dict[str, Any]:
+        values, line_nano = _columns(data), _credit_line(data)
         if "name" not in values:
             raise InvalidField("name", "is required")
-        line_nano = _credit_line(data)
         async with office.database.write() as db:
+            if remit.root is not None:
+                values |= await _as_member(db, remit, data)
             account = await customers.create_account(db, **{"book": DEFAULT_BOOK, **values})
             if account.wallet == "own":
                 await open_wallet(db, account.id)
             await _set_line(db, account, line_nano)
         if line_nano:
             await _apply(office, account.id)
-        return await _show_account(office, account)
+        return await _show_account(office, remit, account)
 
-    @get()
+    @get(opt=OPEN_TO_SUBTREE)
     async def list_all(
-        self, office: Office, parent_id: str | None = None, cursor: str = "", limit: int | None = None
+        self, office: Office, remit: Remit, parent_id: str | None = None, cursor: str = "", limit: int | None = None
     ) -> Page:
         most = page_limit(limit)
         async with office.database.read() as db:
-            found = await customers.list_accounts(db, page_cursor(cursor) or "", most + 1, parent_id=parent_id)
+            among = await remit.accounts(db)
+            after = page_cursor(cursor) or ""
+            found = await customers.list_accounts(db, after, most + 1, parent_id=parent_id, among=among)
         page = paged(found, most, lambda account: account.id)
-        page.items = [await _show_account(office, account) for account in page.items]
+        page.items = [await _show_account(office, remit, account) for account in page.items]
         return page
 
-    @get("/{account_id:str}")
-    async def read(self, office: Office, account_id: str) -> dict[str, Any]:
+    @get("/{account_id:str}", opt=OPEN_TO_SUBTREE)
+    async def read(self, office: Office, remit: Remit, account_id: str) -> dict[str, Any]:
         async with office.database.read() as db:
-            account = await require_account(db, account_id)
-        return await _show_account(office, account)
+            account = await remit.account(db, account_id)
+        return await _show_account(office, remit, account)
 
-    @patch("/{account_id:str}")
-    async def change(self, office: Office, account_id: str, data: AccountFields) -> dict[str, Any]:
+    @patch("/{account_id:str}", opt=OPEN_TO_SUBTREE)
+    async def change(self, office: Office, remit: Remit, account_id: str, data: AccountFields) -> dict[str, Any]:
         values, line_nano = _columns(data), _credit_line(data)
         async with office.database.write() as db:
-            before = await require_account(db, account_id)
+            before = await remit.account(db, account_id)
+            if remit.root is not None:
+                await _check_member_change(db, remit, account_id, data)
             paid_by = await payer_of(db, account_id)
             account = await customers.update_account(db, account_id, values)
             assert account is not None
@@ -112,7 +118,7 @@ class AccountsController(Controller):
         if line_nano is not None:
             await _apply(office, account_id)
         await office.announce(f"account:{account_id}")
-        return await _show_account(office, account)
+        return await _show_account(office, remit, account)
 
     @post("/{account_id:str}/credits")
     async def credit(
@@ -146,14 +152,6 @@ class AccountsController(Controller):
         }
 
 
-async def require_account(db: AsyncConnection, account_id: str) -> Account:
-    """Raises NotFound."""
-    account = await customers.find_account(db, account_id)
-    if account is None:
-        raise NotFound(f"There is no account `{account_id}`.")
-    return account
-
-
 async def require_purse(db: AsyncConnection, account_id: str) -> Account:
     """An account with a wallet of its own, which it keeps until the end of the transaction. Raises NotFound, and
     Conflict where its money is another's."""
@@ -177,13 +175,14 @@ async def live_balance(office: Office, account_id: str) -> tuple[int, int, int]:
     return row.balance_nano, 0, row.floor_nano
 
 
-async def _show_account(office: Office, account: Account) -> dict[str, Any]:
-    """With the figures of the wallet that it draws on."""
-    paid_by = account.id
+async def _show_account(office: Office, remit: Remit, account: Account) -> dict[str, Any]:
+    """With the figures of the wallet that it draws on, where that is the operator's business."""
+    paid_by: str | None = account.id
     if account.wallet == "shared":
         async with office.database.read() as db:
-            paid_by = await payer_of(db, account.id)
-    balance, held, floor = await live_balance(office, paid_by)
+            owner = await payer_of(db, account.id)
+            paid_by = owner if await remit.has(db, owner) else None
+    balance, held, floor = (None, None, None) if paid_by is None else await live_balance(office, paid_by)
     return {
         "id": account.id,
         "name": account.name,
@@ -197,10 +196,37 @@ async def _show_account(office: Office, account: Account) -> dict[str, Any]:
         "time_zone": account.time_zone,
         "may_issue_keys": account.may_issue_keys,
         "created_at": iso(account.created_at_ms),
-        "balance": format_usd(balance),
-        "held": format_usd(held),
-        "credit_line": format_usd(-floor),
+        "balance": None if balance is None else format_usd(balance),
+        "held": None if held is None else format_usd(held),
+        "credit_line": None if floor is None else format_usd(-floor),
     }
+
+
+async def _as_member(db: AsyncConnection, remit: Remit, sent: AccountFields) -> dict[str, Any]:
+    """The columns of an account that the operator of a part opens: below one of theirs, by its prices, on its wallet.
+    Raises Forbidden, NotFound."""
+    _check_fields(remit, sent)
+    assert remit.root is not None
+    parent = await remit.account(db, remit.root if sent.parent_id is UNSET else sent.parent_id or "")
+    return {"parent_id": parent.id, "wallet": "shared", "book": parent.book}
+
+
+async def _check_member_change(db: AsyncConnection, remit: Remit, account_id: str, sent: AccountFields) -> None:
+    """Raises Forbidden, NotFound."""
+    _check_fields(remit, sent)
+    if account_id == remit.root:
+        remit.refuse("Your own account can be changed")
+    if sent.parent_id is not UNSET:
+        await remit.account(db, sent.parent_id or "")
+
+
+def _check_fields(remit: Remit, sent: AccountFields) -> None:
+    """Limits of those above hold on a shared wallet alone; money and prices come from above. Raises Forbidden."""
+    for name in ("book", "credit_line"):
+        if getattr(sent, name) is not UNSET:
+            remit.refuse(f"`{name}` can be set")
+    if sent.wallet == "own":
+        remit.refuse("A wallet of its own can be opened")
 
 
 def _columns(sent: AccountFields) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from app.console.limit_fields import (
     show_limits,
 )
 
-__all__ = ["KeyFields", "Name", "columns_of_key", "read_expiry", "show_key"]
+__all__ = ["BulkFields", "KeyFields", "Name", "columns_of_key", "columns_of_keys", "read_expiry", "show_key"]
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 _Listed = Annotated[list[str], Meta(max_length=1000)]
@@ -43,6 +43,22 @@ class KeyFields(msgspec.Struct, forbid_unknown_fields=True):
     budgets: list[BudgetFields] | None | UnsetType = UNSET
     may_issue: bool | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
+
+
+class BulkFields(KeyFields):
+    """`count` keys that differ by their names alone: `batch-001`, `batch-002`, …"""
+
+    count: Annotated[int, Meta(ge=1, le=1000)] = 1
+    name_prefix: Annotated[str, Meta(min_length=1, max_length=190)] | UnsetType = UNSET
+
+
+def columns_of_keys(sent: BulkFields) -> list[dict[str, Any]]:
+    """The columns of each. Raises InvalidField."""
+    if sent.name is not UNSET or sent.name_prefix is UNSET:
+        raise InvalidField("name_prefix", "is required, and `name` is not a field here")
+    values = columns_of_key(sent)
+    digits = len(str(sent.count))
+    return [{**values, "name": f"{sent.name_prefix}-{number:0{digits}d}"} for number in range(1, sent.count + 1)]
 
 
 def columns_of_key(sent: KeyFields) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import msgspec
 from app.base.clock import monotonic_ms, now_ms
 from app.base.errors import InternalError, NotFound, TollgateError, UnknownModel
 from app.base.ids import made_at_ms
+from app.base.scopes import Scope
 from app.catalog.records import Channel, Model
 from app.catalog.snapshot import Snapshot
-from app.proxy.access import Keyring, check_address, check_model
+from app.proxy.access import Keyring, check_model
 from app.proxy.admission import AdmissionDesk
 from app.proxy.dispatch import order_channels
 from app.proxy.records import Caller, Delivered, Offer, Try
@@ -39,11 +40,12 @@ _JSON: Headers = [(b"content-type", b"application/json")]
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """A request at the door. `key` is empty where none was sent."""
+    """A request at the door of a scope. `key` is empty where none was sent."""
 
     request_id: str
     key: str
     address: str
+    scope: Scope
     body: bytes = b""
 
 
@@ -135,9 +137,7 @@ class Journey:
         return receipt
 
     async def _enter(self, visit: Visit) -> Caller:
-        caller = await self._keyring.open(visit.key)
-        check_address(caller, visit.address)
-        return caller
+        return await self._keyring.enter(visit.key, visit.address, visit.scope)
 
     def _offer(self, caller: Caller, name: str) -> Offer:
         snapshot = self._snapshot()
