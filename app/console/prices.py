@@ -13,6 +13,7 @@ from app.catalog import books
 from app.catalog.pricing import parse_prices, show_prices
 from app.catalog.records import Book, PriceVersion
 from app.catalog.versions import list_versions
+from app.console.limit_fields import LimitFields, limits_of, show_limits
 from app.console.office import Office, Page, page_cursor, page_limit, paged
 
 __all__ = ["PriceBooksController", "PricesController"]
@@ -24,6 +25,7 @@ class BookChange(msgspec.Struct, forbid_unknown_fields=True):
     multiplier: str | UnsetType = UNSET
     description: Annotated[str, Meta(max_length=10_000)] | UnsetType = UNSET
     prices: Annotated[dict[str, dict[str, Any] | None], Meta(max_length=10_000)] | UnsetType = UNSET
+    limits: LimitFields | None | UnsetType = UNSET  # of its accounts that have none of their own
 
 
 class PriceBooksController(Controller):
@@ -54,6 +56,8 @@ class PriceBooksController(Controller):
             values["multiplier"] = parse_multiplier(data.multiplier, "multiplier")
         if data.description is not UNSET:
             values["description"] = data.description
+        if data.limits is not UNSET:
+            values["limits"] = msgspec.to_builtins(limits_of(data.limits))
         sent = {} if data.prices is UNSET else data.prices
         prices = {
             model: None if price is None else parse_prices(price, f"prices.{model}") for model, price in sent.items()
@@ -61,6 +65,8 @@ class PriceBooksController(Controller):
         async with office.database.write() as db:
             book, is_new = await books.put_book(db, name, values, prices)
         await office.announce("catalog")
+        if data.limits is not UNSET:
+            await office.announce(f"book:{name}")
         return Response(_show_book(book), status_code=201 if is_new else 200)
 
     @delete("/{name:str}")
@@ -103,6 +109,7 @@ def _show_book(book: Book) -> dict[str, Any]:
         "description": book.description,
         "prices": {model: show_prices(sale.prices) for model, sale in book.own.items()},
         "price_versions": {model: sale.version for model, sale in book.own.items()},
+        "limits": show_limits(book.limits),
         "created_at": iso(book.created_at_ms),
     }
 
