@@ -27,9 +27,10 @@ from app.books import Books, redis_url
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.console.accounts import AccountsController, KeysController
 from app.console.books import BooksController
+from app.console.channels import ChannelsController
 from app.console.corrections import CorrectionsController
 from app.console.journal import JournalController
-from app.console.offers import ChannelsController, ModelsController
+from app.console.models import ModelsController
 from app.console.office import Office, operator_guard
 from app.console.page import console_page
 from app.console.prices import PriceBooksController, PricesController
@@ -230,7 +231,7 @@ def _health(worker: _Worker) -> list[Any]:
         except ServiceUnavailable:
             return Response({"status": "unavailable", "reason": "the database can't be reached"}, status_code=503)
         try:
-            await worker.books.wire.call(b"PING")
+            await worker.books.wire.ping()
         except (ServiceUnavailable, RedisError):
             return Response({"status": "unavailable", "reason": "Redis can't be reached"}, status_code=503)
         return Response({"status": "ok"})
