@@ -40,7 +40,7 @@ from app.console.vouchers import VouchersController
 from app.proxy.access import Keyring
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
-from app.proxy.dispatch import SimpleDispatcher
+from app.proxy.dispatch import Dispatcher, Health
 from app.proxy.door import hot_paths, make_door
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
@@ -50,6 +50,7 @@ from app.proxy.relay.sandbox import SandboxTransport
 from app.proxy.relay.upstream import VendorTransport
 from app.proxy.settlement import Clerk, Leases, Policies, Spool
 from app.quota.gate import Gate
+from app.quota.seats import Seats
 from app.settings import Settings
 from app.till import Till
 
@@ -75,10 +76,11 @@ class _Worker:
         spool = Spool(books.settings.data_dir / "spool")
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
         self.relay = Relay(VendorTransport(), SandboxTransport())
+        self.dispatcher = Dispatcher(Health(), Seats(books.wire))
         self.journey = Journey(
             keyring=self.keyring,
             desk=AdmissionDesk(gate, books.warm_wallet),
-            dispatcher=SimpleDispatcher(),
+            dispatcher=self.dispatcher,
             relay=self.relay,
             clerk=self.clerk,
             leases=self.leases,
@@ -110,6 +112,9 @@ class _Worker:
                 self._is_stale = True
             else:
                 self._is_stale = False
+                self.dispatcher.reconcile(
+                    {each.id: each for route in self.snapshot.routes.values() for each in route}.values()
+                )
 
     async def stay_fresh(self) -> None:
         """Reads again what could not be read, until cancelled."""
@@ -144,6 +149,7 @@ class _Worker:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             await self.relay.close()
+            await self.dispatcher.close()
             await self.events.aclose()
             await self.books.close()
 
