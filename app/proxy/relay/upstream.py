@@ -81,6 +81,7 @@ class Plain(msgspec.Struct, frozen=True):
     status: int
     body: bytes
     retry_after: str | None = None
+    retry_after_ms: str | None = None
 
 
 class Opened(Protocol):
@@ -88,6 +89,7 @@ class Opened(Protocol):
 
     status: int
     retry_after: str | None
+    retry_after_ms: str | None
 
     async def read(self) -> bytes | None:
         """The next bytes as they came, None at the end. Raises UpstreamFault."""
@@ -131,7 +133,9 @@ class VendorTransport:
             body = bytes(await response.bytes())
         except (PyreqwestError, TimeoutError) as error:
             raise _fault(error, timeouts, started_ms) from None
-        return Plain(response.status, body, response.get_header("retry-after"))
+        if response.status == 200:
+            return Plain(200, body)
+        return Plain(response.status, body, response.get_header("retry-after"), response.get_header("retry-after-ms"))
 
     async def open(self, call: Call) -> Opened:
         timeouts, started_ms = call.route.timeouts, monotonic_ms()
@@ -217,6 +221,7 @@ class _VendorAnswer:
         self._started_ms = started_ms
         self.status = response.status
         self.retry_after = response.get_header("retry-after")
+        self.retry_after_ms = response.get_header("retry-after-ms")
 
     async def read(self) -> bytes | None:
         try:

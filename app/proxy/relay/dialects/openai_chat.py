@@ -21,6 +21,7 @@ NAME = "openai_chat"
 IMAGE_TOKENS_MOST = 8192
 DEFAULT_MAX_TOKENS = 4096
 ANSWERS_MOST = 128
+MODELS_MOST = 20
 
 _LIMITS = ("max_tokens", "max_completion_tokens")
 
@@ -28,6 +29,7 @@ _LIMITS = ("max_tokens", "max_completion_tokens")
 _ALSO_PROMPT = ("tools", "functions", "response_format")
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
@@ -60,8 +62,9 @@ class _StreamOptions(msgspec.Struct):
 
 
 class _Request(msgspec.Struct):
-    model: Annotated[str, Meta(min_length=1, max_length=200)]
+    model: ModelName
     messages: Annotated[list[_Message], Meta(min_length=1)]
+    models: Annotated[list[ModelName], Meta(max_length=MODELS_MOST)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     n: Annotated[int, Meta(ge=1, le=ANSWERS_MOST)] | None = None
@@ -74,6 +77,7 @@ class _Request(msgspec.Struct):
     frequency_penalty: Penalty | None = None
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     user: str | None = None
+    prompt_cache_key: str | None = None
     seed: int | None = None
     tools: list[_Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
@@ -95,6 +99,7 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         raise named_fault(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidField(None, f"the body is not valid JSON ({error})") from None
+    fields.pop("models", None)  # a question to this gateway
     texts, images, image_bytes = _walk(request.messages)
     texts += tuple(bytes(fields[name]).decode() for name in _ALSO_PROMPT if name in fields)
     return Order(
@@ -110,6 +115,8 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         input_bound=len(body) - image_bytes + images * IMAGE_TOKENS_MOST,
         body=fields,
         prompt=texts,
+        conversation=request.prompt_cache_key or request.user or None,
+        also=tuple(request.models or ()),
         image_tokens=images * IMAGE_TOKENS_MOST,
     )
 
