@@ -29,6 +29,7 @@ from app.books import Books, redis_url
 from app.catalog.records import Channel, Credential
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.console.accounts import AccountsController
+from app.console.apply import ApplyController
 from app.console.books import BooksController
 from app.console.channels import ChannelsController
 from app.console.corrections import CorrectionsController
@@ -247,6 +248,7 @@ def create_app(books: Books) -> App:
             AccountsController,
             AccountKeysController,
             KeysController,
+            ApplyController,
             ChannelsController,
             ModelsController,
             PriceBooksController,
