@@ -39,7 +39,7 @@ from app.console.vouchers import VouchersController
 from app.proxy.access import Keyring
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
-from app.proxy.dispatch import Dispatcher, Health
+from app.proxy.dispatch import Dispatcher, Health, News
 from app.proxy.door import hot_paths, make_door
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
@@ -76,6 +76,7 @@ class _Worker:
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
         self.relay = Relay(VendorTransport(), SandboxTransport())
         self.dispatcher = Dispatcher(Health(), Seats(books.wire))
+        self.news = News(self.events, self.dispatcher.health)
         self.journey = Journey(
             keyring=self.keyring,
             desk=AdmissionDesk(gate, books.warm_wallet),
@@ -137,6 +138,7 @@ class _Worker:
             asyncio.create_task(self.stay_fresh(), name="catalogue"),
             asyncio.create_task(follow(self.events, self.heard, self.missed), name="events"),
             asyncio.create_task(self.leases.keep(), name="leases"),
+            asyncio.create_task(self.news.keep(), name="news"),
             asyncio.create_task(self.clerk.replay(), name="spool"),
         ]
         try:

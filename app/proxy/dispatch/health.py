@@ -152,7 +152,7 @@ class Health:
             way.breaker.probe_lost(now, self._rng.random())
 
     def unpark(self, channel_id: str, credential_id: str | None, reason: str) -> None:
-        """By a test that passed, or an operator: all that is held against the ways is forgotten."""
+        """By a test that passed, or an operator."""
         for way in self.find(channel_id, credential_id):
             if way.parked is not None:
                 self._forgive(way)
@@ -294,7 +294,6 @@ class Health:
 
     def _forgive(self, way: Way) -> None:
         way.parked = None
-        way.cooling.clear()
         if way.breaker.state != "closed":
             way.breaker.close(self.clock_ms())
         way.review()
