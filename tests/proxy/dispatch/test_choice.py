@@ -234,7 +234,7 @@ async def test_only_the_conversations_of_a_lost_way_move() -> None:
     during = [await house.ask(**_talk(i)) for i in range(200)]
     moved = [old for old, new in zip(before, during, strict=True) if old != new]
     assert set(moved) == {"chn_2"}
-    assert len(set(new for old, new in zip(before, during, strict=True) if old == "chn_2")) == 3
+    assert len({new for old, new in zip(before, during, strict=True) if old == "chn_2"}) == 3
     house.dispatcher.unpark("chn_2", None, "tested")
     assert [await house.ask(**_talk(i)) for i in range(200)] == before
 
