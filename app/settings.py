@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: int = 60  # how long a hold outlives the last sign of life of its worker
     max_body_bytes: int = 32 * 1024 * 1024
     drain_seconds: int = 30  # how long a running stream may go on after SIGTERM
+    retest_seconds: int = 60  # how long a parked credential rests before its first test; then twice as long each time
     # What an ending costs the customer: `full`, `delivered` or `free`; see `proxy.settlement.policies`.
     policy_cut: str = "delivered"  # the vendor broke off in mid-answer
     policy_client_gone: str = "full"  # the customer hung up
@@ -56,6 +57,7 @@ _BOUNDS = {
     "lease_seconds": (1, 3600),
     "max_body_bytes": (1024, 2**31),
     "drain_seconds": (1, 3600),
+    "retest_seconds": (1, 3600),
 }
 _CHOICES = {
     "policy_cut": ("full", "delivered", "free"),

@@ -12,7 +12,7 @@ from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.errors import InvalidField, InvalidKey
 from app.base.ids import digest, made_at_ms
-from app.catalog.records import Channel
+from app.catalog.records import Channel, Credential
 from app.ledger.debits import Taken
 from app.quota.wallets import Wallets
 
@@ -61,6 +61,9 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     take_back: TakeBack
     verify: Callable[[], Awaitable[Any]]
     probe_channel: ProbeChannel
+    channel_health: Callable[[], Awaitable[list[dict[str, Any]]]]
+    ask_balance: Callable[[Channel, Credential], Awaitable[dict[str, Any]]]
+    unpark: Callable[[str, str], None]  # a channel's credential, by their ids
 
 
 def operator_guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:

@@ -1,17 +1,15 @@
 """The relay: an order and a plan in, a whole answer or a stream that has begun out."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-
-import msgspec
+from collections.abc import Sequence
 
 from app.proxy.records import Delivered, Order, Outcome, Pick, Plan, Try
 from app.proxy.relay.attempt import PlainAttempt, Request, StreamAttempt
-from app.proxy.relay.dialects.openai_chat import write_request
-from app.proxy.relay.providers import PROVIDERS, Provider, endpoint
+from app.proxy.relay.line import Lines
+from app.proxy.relay.providers import PROVIDERS
 from app.proxy.relay.search import Search
 from app.proxy.relay.stream import LiveStream
-from app.proxy.relay.upstream import Call, Transport
+from app.proxy.relay.upstream import Transport
 from app.proxy.relay.verdict import tokens_taken
 
 __all__ = ["Relay"]
@@ -21,9 +19,7 @@ class Relay:
     """`transport` reaches real vendors, `sandbox` the built-in one."""
 
     def __init__(self, transport: Transport, sandbox: Transport) -> None:
-        self._transport = transport
-        self._sandbox = sandbox
-        self._lines: dict[tuple[str, str], _Line] = {}
+        self._lines = Lines(transport, sandbox)
         self._leftovers: set[asyncio.Task[None]] = set()
 
     async def fetch(
@@ -58,7 +54,7 @@ class Relay:
     async def close(self) -> None:
         while self._leftovers:
             await asyncio.wait(self._leftovers)
-        await self._transport.close()
+        await self._lines.close()
 
     def _begin_plain(self, order: Order, pick: Pick, deadline_at: float | None) -> PlainAttempt:
         return PlainAttempt(order, pick, self._request(order, pick), deadline_at)
@@ -67,38 +63,5 @@ class Relay:
         return StreamAttempt(order, pick, self._request(order, pick), deadline_at)
 
     def _request(self, order: Order, pick: Pick) -> Request:
-        line = self._line(pick)
-        channel, provider = line.pick.channel, line.provider
-        body = write_request(
-            order,
-            channel.models[order.model],
-            usage_in_streams=provider.usage_in_streams,
-            requires_max_tokens=provider.requires_max_tokens,
-            limit_field=provider.limit_field,
-        )
-        transport = self._sandbox if provider.is_sandbox else self._transport
-        return Request(transport, Call(line.url, line.headers, body, channel.timeouts), provider.hides_output)
-
-    def _line(self, pick: Pick) -> "_Line":
-        at = pick.channel.id, pick.credential.id
-        line = self._lines.get(at)
-        if line is None or line.pick.channel is not pick.channel:  # new, or changed by an operator
-            line = self._lines[at] = _line(pick)
-        return line
-
-
-class _Line(msgspec.Struct, frozen=True):
-    """What every call over a channel with one credential has in common."""
-
-    pick: Pick
-    provider: Provider
-    url: str
-    headers: Mapping[str, str]
-
-
-def _line(pick: Pick) -> _Line:
-    provider = PROVIDERS[pick.channel.provider]
-    headers = {"content-type": "application/json"}
-    if pick.credential.secret is not None:
-        headers[provider.auth_header] = provider.auth_prefix + pick.credential.secret.reveal()
-    return _Line(pick, provider, endpoint(pick.channel.base_url), headers)
+        transport, call = self._lines.call(order, pick)
+        return Request(transport, call, PROVIDERS[pick.channel.provider].hides_output)
