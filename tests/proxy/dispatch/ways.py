@@ -54,12 +54,17 @@ class House:
     def __init__(self, *channels: Channel, seed: int = 1, **routing: Any) -> None:
         self.clock = Clock()
         self.health = Health(random.Random(seed), self.clock, self.clock.wall_ms)
-        self.dispatcher = Dispatcher(self.health, rng=random.Random(seed))
+        self.dispatcher = Dispatcher(self.health, rng=random.Random(seed), sleep=self._nap)
+        self.naps_s: list[float] = []
         self.model = make_model(**routing)
         self.channels: Sequence[Channel] = tuple(channels) or (make_channel(),)
         self.ttft_ms: dict[str, int] = {}  # by channel, 10 otherwise
         self.told: list[Change] = []
         self.health.listen(self.told.append)
+
+    async def _nap(self, seconds: float) -> None:
+        self.naps_s.append(seconds)
+        self.clock.now_ms += round(seconds * 1000)
 
     @property
     def kinds(self) -> list[str]:
