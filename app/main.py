@@ -51,7 +51,7 @@ from app.key_desk import KeyDesk
 from app.proxy.access import Keyring, LastUse
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
-from app.proxy.dispatch import Dispatcher, Health
+from app.proxy.dispatch import Dispatcher, Health, News
 from app.proxy.door import hot_paths, make_door
 from app.proxy.issuing import Issuing
 from app.proxy.journey import Journey
@@ -95,6 +95,7 @@ class _Worker:
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
         self.relay = Relay(VendorTransport(), SandboxTransport())
         self.dispatcher = Dispatcher(Health(), Seats(books.wire))
+        self.news = News(self.events, self.dispatcher.health)
         self.warden = Warden(books, self._house())
         self.journey = Journey(
             keyring=self.keyring,
@@ -157,9 +158,7 @@ class _Worker:
                 self._is_stale = True
             else:
                 self._is_stale = False
-                self.dispatcher.reconcile(
-                    {each.id: each for route in self.snapshot.routes.values() for each in route}.values()
-                )
+                self.dispatcher.reconcile(channel for channel in self.snapshot.channels if channel.enabled)
 
     async def stay_fresh(self) -> None:
         """Reads again what could not be read, until cancelled."""
@@ -183,6 +182,7 @@ class _Worker:
             asyncio.create_task(self.stay_fresh(), name="catalogue"),
             asyncio.create_task(follow(self.events, self.heard, self.missed), name="events"),
             asyncio.create_task(self.leases.keep(), name="leases"),
+            asyncio.create_task(self.news.keep(), name="news"),
             asyncio.create_task(self.clerk.replay(), name="spool"),
             asyncio.create_task(self.warden.record(), name="channel events"),
             asyncio.create_task(self.warden.watch(), name="warden"),
