@@ -35,7 +35,7 @@ from app.console.health import HealthController
 from app.console.journal import JournalController
 from app.console.offers import ChannelsController, ModelsController
 from app.console.office import Office, operator_guard
-from app.console.page import console_page
+from app.console.page import console_asset, console_page
 from app.console.prices import PriceBooksController, PricesController
 from app.console.problems import show_problem
 from app.console.statements import ReportsController, StatementsController
@@ -99,7 +99,7 @@ class _Worker:
     def _house(self) -> House:
         return House(
             channels=lambda: self.snapshot.channels,
-            probe=lambda channel, model, credential: probe_channel(self.relay, channel, model),
+            probe=lambda channel, model, credential: probe_channel(self.relay, channel, model, credential),
             parked=self._parked,
             in_flight=self._in_flight,
             park=lambda way, reason, status: None,
@@ -241,6 +241,7 @@ def create_app(books: Books) -> App:
             *doors,
             admin,
             console_page,
+            console_asset,
             *_health(worker),
         ],
         state=State({"office": office}),

@@ -6,26 +6,33 @@ from typing import Any
 
 import msgspec
 
-from app.base.clock import iso
+from app.base.clock import iso, now_ms
+from app.books import Books
 from app.catalog.records import Channel, Credential
 from app.proxy.dispatch.change import WayHealth
 from app.proxy.relay.balance import Balance
+from app.warden.balances import read_balances
 from app.warden.house import Way
 
-__all__ = ["show_balance", "show_health"]
+__all__ = ["look", "show_balance", "show_health"]
 
 _WORST_FIRST = ("parked", "open", "half_open", "cooling", "well")
 
 
+async def look(books: Books, channels: Iterable[Channel]) -> list[dict[str, Any]]:
+    """As all workers see them. Raises ServiceUnavailable."""
+    return show_health(channels, (), await read_balances(books.wire), now_ms())
+
+
 def show_health(
-    channels: Iterable[Channel], ways: Iterable[WayHealth], balances: Mapping[Way, Balance], now_ms: int
+    channels: Iterable[Channel], ways: Iterable[WayHealth], balances: Mapping[Way, Balance], at_ms: int
 ) -> list[dict[str, Any]]:
     """Pure. A channel is `off`, `draining`, or as well as the best of its credentials; `unused` has none to use."""
     known = {(way.channel_id, way.credential_id): way for way in ways}
     shown = []
     for channel in channels:
         credentials = [
-            _credential(each, known.get((channel.id, each.id)), balances.get((channel.id, each.id)), now_ms)
+            _credential(each, known.get((channel.id, each.id)), balances.get((channel.id, each.id)), at_ms)
             for each in channel.ways
         ]
         states = [each["state"] for each in credentials]
@@ -51,8 +58,8 @@ def _state(channel: Channel, states: list[str]) -> str:
     return max(states, key=_WORST_FIRST.index, default="unused")
 
 
-def _credential(credential: Credential, way: WayHealth | None, balance: Balance | None, now_ms: int) -> dict[str, Any]:
-    cooling = {} if way is None else {model: iso(until) for model, until in way.cooling.items() if until > now_ms}
+def _credential(credential: Credential, way: WayHealth | None, balance: Balance | None, at_ms: int) -> dict[str, Any]:
+    cooling = {} if way is None else {model: iso(until) for model, until in way.cooling.items() if until > at_ms}
     state, reason = _condition(way, bool(cooling))
     return {
         "credential_id": credential.id,
