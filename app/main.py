@@ -19,21 +19,20 @@ from litestar.response import Response
 from litestar.types import Receive, Scope, Send
 from redis.exceptions import RedisError
 
-from app.base.clock import now_ms
 from app.base.errors import ServiceUnavailable
 from app.base.events import announce, follow
 from app.base.money import format_usd
 from app.base.redis import connect
 from app.books import Books, redis_url
-from app.catalog.records import Channel, Credential
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.console.accounts import AccountsController, KeysController
 from app.console.books import BooksController
+from app.console.channels import ChannelsController
 from app.console.corrections import CorrectionsController
 from app.console.events import ChannelEventsController
 from app.console.health import HealthController
 from app.console.journal import JournalController
-from app.console.offers import ChannelsController, ModelsController
+from app.console.models import ModelsController
 from app.console.office import Office, operator_guard
 from app.console.page import console_asset, console_page
 from app.console.prices import PriceBooksController, PricesController
@@ -44,21 +43,20 @@ from app.console.webhooks import AlertsController, WebhooksController
 from app.proxy.access import Keyring
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
+from app.proxy.dispatch import Dispatcher, Health
 from app.proxy.door import hot_paths, make_door
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
-from app.proxy.relay.balance import ask_balance
 from app.proxy.relay.probe import probe_channel
 from app.proxy.relay.providers import PROVIDERS
 from app.proxy.relay.sandbox import SandboxTransport
 from app.proxy.relay.upstream import VendorTransport
 from app.proxy.settlement import Clerk, Leases, Policies, Spool
 from app.quota.gate import Gate
+from app.quota.seats import Seats
 from app.settings import Settings
 from app.till import Till
-from app.warden.balances import read_balances
-from app.warden.house import House
-from app.warden.sight import show_balance, show_health
+from app.warden.house import make_house
 from app.warden.warden import Warden
 
 __all__ = ["App", "create_app"]
@@ -83,10 +81,16 @@ class _Worker:
         spool = Spool(books.settings.data_dir / "spool")
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
         self.relay = Relay(VendorTransport(), SandboxTransport())
-        self.warden = Warden(books, self._house())
+        self.dispatcher = Dispatcher(Health(), Seats(books.wire))
+        house = make_house(
+            lambda: self.snapshot.channels, self.relay, self.dispatcher.health, self.events, self.announce
+        )
+        self.warden = Warden(books, house)
+        self.dispatcher.health.listen(self.warden.recorder.heard)
         self.journey = Journey(
             keyring=self.keyring,
             desk=AdmissionDesk(gate, books.warm_wallet),
+            dispatcher=self.dispatcher,
             relay=self.relay,
             clerk=self.clerk,
             leases=self.leases,
@@ -95,30 +99,6 @@ class _Worker:
             find_receipt=books.find_receipt,
             format_usd=format_usd,
         )
-
-    def _house(self) -> House:
-        return House(
-            channels=lambda: self.snapshot.channels,
-            probe=lambda channel, model, credential: probe_channel(self.relay, channel, model, credential),
-            parked=self._parked,
-            in_flight=self._in_flight,
-            park=lambda way, reason, status: None,
-            unpark=lambda way, reason: None,
-            announce=self.announce,
-        )
-
-    async def _parked(self) -> set[tuple[str, str]]:
-        return set()
-
-    async def _in_flight(self) -> dict[str, int]:
-        return {}
-
-    async def channel_health(self) -> list[dict[str, Any]]:
-        balances = await read_balances(self.books.wire)
-        return show_health(self.snapshot.channels, (), balances, now_ms())
-
-    async def ask_balance(self, channel: Channel, credential: Credential) -> dict[str, Any]:
-        return show_balance(await ask_balance(channel, credential))
 
     async def heard(self, event: str) -> None:
         kind, _, name = event.partition(":")
@@ -142,6 +122,7 @@ class _Worker:
                 self._is_stale = True
             else:
                 self._is_stale = False
+                self.dispatcher.reconcile(channel for channel in self.snapshot.channels if channel.enabled)
 
     async def stay_fresh(self) -> None:
         """Reads again what could not be read, until cancelled."""
@@ -179,6 +160,7 @@ class _Worker:
                     await task
             await self.warden.close()
             await self.relay.close()
+            await self.dispatcher.close()
             await self.events.aclose()
             await self.books.close()
 
@@ -215,9 +197,9 @@ def create_app(books: Books) -> App:
         take_back=books.take_back,
         verify=books.verify,
         probe_channel=lambda channel, model: probe_channel(worker.relay, channel, model),
-        channel_health=worker.channel_health,
-        ask_balance=worker.ask_balance,
-        unpark=lambda channel_id, credential_id: None,
+        channel_health=worker.warden.look,
+        ask_balance=worker.warden.ask_balance,
+        unpark=worker.warden.unpark,
     )
     admin = Router(
         "/admin/v1",
@@ -271,7 +253,7 @@ def _health(worker: _Worker) -> list[Any]:
         except ServiceUnavailable:
             return Response({"status": "unavailable", "reason": "the database can't be reached"}, status_code=503)
         try:
-            await worker.books.wire.call(b"PING")
+            await worker.books.wire.ping()
         except (ServiceUnavailable, RedisError):
             return Response({"status": "unavailable", "reason": "Redis can't be reached"}, status_code=503)
         return Response({"status": "ok"})

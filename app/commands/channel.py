@@ -6,8 +6,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from app.base.clock import now_ms
 from app.base.errors import NotFound
-from app.books import Books, open_books
+from app.base.redis import connect
+from app.books import Books, open_books, redis_url
 from app.catalog.offers import list_channels
 from app.catalog.records import Channel
 from app.commands.common import AsJson, console, read_settings, run
@@ -15,7 +17,9 @@ from app.proxy.relay import Relay
 from app.proxy.relay.probe import probe_channel
 from app.proxy.relay.sandbox import SandboxTransport
 from app.proxy.relay.upstream import VendorTransport
-from app.warden.sight import look
+from app.warden.balances import read_balances
+from app.warden.house import read_ways
+from app.warden.sight import show_health
 
 __all__ = ["channel"]
 
@@ -53,7 +57,12 @@ def health(as_json: AsJson = False) -> None:
     async def work() -> list[dict[str, Any]]:
         books = await open_books(read_settings())
         try:
-            return await look(books, await _channels(books))
+            client = connect(redis_url(books.settings))
+            try:
+                ways = await read_ways(client)
+            finally:
+                await client.aclose()
+            return show_health(await _channels(books), ways, await read_balances(books.wire), now_ms())
         finally:
             await books.close()
 

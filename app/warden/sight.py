@@ -6,22 +6,15 @@ from typing import Any
 
 import msgspec
 
-from app.base.clock import iso, now_ms
-from app.books import Books
+from app.base.clock import iso
 from app.catalog.records import Channel, Credential
 from app.proxy.dispatch.change import WayHealth
 from app.proxy.relay.balance import Balance
-from app.warden.balances import read_balances
 from app.warden.house import Way
 
-__all__ = ["look", "show_balance", "show_health"]
+__all__ = ["show_balance", "show_health"]
 
 _WORST_FIRST = ("parked", "open", "half_open", "cooling", "well")
-
-
-async def look(books: Books, channels: Iterable[Channel]) -> list[dict[str, Any]]:
-    """As all workers see them. Raises ServiceUnavailable."""
-    return show_health(channels, (), await read_balances(books.wire), now_ms())
 
 
 def show_health(

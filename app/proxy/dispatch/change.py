@@ -11,7 +11,7 @@ Kind = Literal["opened", "half_open", "closed", "cooling", "parked", "returned"]
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A way's health has changed. `model` is None where it is about all that the credential serves; `until_ms` is when
-    the way may be asked again, since 1970, None where nobody knows."""
+    the way may be asked again, since 1970, None where nobody knows. `stamp` is the way's: see `stamp_of`."""
 
     channel_id: str
     credential_id: str
@@ -20,6 +20,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     model: str | None = None
     until_ms: int | None = None
     http_status: int | None = None
+    stamp: str = ""
 
 
 class WayHealth(msgspec.Struct, kw_only=True, omit_defaults=True):
