@@ -43,7 +43,7 @@ from app.console.webhooks import AlertsController, WebhooksController
 from app.proxy.access import Keyring
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
-from app.proxy.dispatch import Dispatcher, Health
+from app.proxy.dispatch import Dispatcher, Health, News
 from app.proxy.door import hot_paths, make_door
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
@@ -82,6 +82,7 @@ class _Worker:
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
         self.relay = Relay(VendorTransport(), SandboxTransport())
         self.dispatcher = Dispatcher(Health(), Seats(books.wire))
+        self.news = News(self.events, self.dispatcher.health)
         house = make_house(
             lambda: self.snapshot.channels, self.relay, self.dispatcher.health, self.events, self.announce
         )
@@ -146,6 +147,7 @@ class _Worker:
             asyncio.create_task(self.stay_fresh(), name="catalogue"),
             asyncio.create_task(follow(self.events, self.heard, self.missed), name="events"),
             asyncio.create_task(self.leases.keep(), name="leases"),
+            asyncio.create_task(self.news.keep(), name="news"),
             asyncio.create_task(self.clerk.replay(), name="spool"),
             asyncio.create_task(self.warden.record(), name="channel events"),
             asyncio.create_task(self.warden.watch(), name="warden"),

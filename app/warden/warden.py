@@ -1,7 +1,9 @@
 """The warden of one worker: it records what this worker finds out, and stands ready to be the one of the house."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ParamSpec
+
+import msgspec
 
 from app.alerts.courier import Courier
 from app.base.clock import now_ms
@@ -21,6 +23,8 @@ __all__ = ["Warden"]
 
 _LEASE_S = 4.0
 
+P = ParamSpec("P")
+
 
 class Warden:
     """`record` and `watch` run until cancelled; then `close`. `recorder.heard` takes the changes of this worker."""
@@ -30,7 +34,10 @@ class Warden:
         self._wire = books.wire
         self._lease = Lease(books.wire, "warden", _LEASE_S)
         self.recorder = Recorder(books.database, _names(house))
-        self._rounds = Rounds(house, books.database, books.settings.retest_seconds)
+        scheduled = msgspec.structs.replace(
+            house, park=self._on_schedule(house.park), unpark=self._on_schedule(house.unpark)
+        )
+        self._rounds = Rounds(scheduled, books.database, books.settings.retest_seconds)
         self._courier = Courier(books.database, books.sealer)
         drains = Drains(house, books.database)
         balances = Balances(house, books.wire, self.recorder, ask_balance)
@@ -65,6 +72,13 @@ class Warden:
         """An operator's word."""
         with self.recorder.acting("operator"):
             self._house.unpark((channel_id, credential_id), "an operator returned it")
+
+    def _on_schedule(self, act: Callable[P, None]) -> Callable[P, None]:
+        def acting(*args: P.args, **kwargs: P.kwargs) -> None:
+            with self.recorder.acting("schedule"):
+                act(*args, **kwargs)
+
+        return acting
 
 
 def _names(house: House) -> Callable[[str], str | None]:
