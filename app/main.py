@@ -21,30 +21,37 @@ from redis.exceptions import RedisError
 
 from app.base.errors import ServiceUnavailable
 from app.base.events import announce, follow
+from app.base.guesses import Guesses
 from app.base.money import format_usd
 from app.base.redis import connect
 from app.books import Books, redis_url
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
-from app.console.accounts import AccountsController, KeysController
+from app.console.accounts import AccountsController
+from app.console.apply import ApplyController
 from app.console.books import BooksController
 from app.console.channels import ChannelsController
 from app.console.corrections import CorrectionsController
 from app.console.events import ChannelEventsController
 from app.console.health import HealthController
 from app.console.journal import JournalController
+from app.console.keys import AccountKeysController, KeysController
 from app.console.models import ModelsController
-from app.console.office import Office, operator_guard
+from app.console.office import Office
+from app.console.operators import OperatorsController
 from app.console.page import console_asset, console_page
 from app.console.prices import PriceBooksController, PricesController
 from app.console.problems import show_problem
+from app.console.remit import given_remit, operator_guard
 from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
 from app.console.webhooks import AlertsController, WebhooksController
-from app.proxy.access import Keyring
+from app.key_desk import KeyDesk
+from app.proxy.access import Keyring, LastUse
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
 from app.proxy.dispatch import Dispatcher, Health, News
 from app.proxy.door import hot_paths, make_door
+from app.proxy.issuing import Issuing
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
 from app.proxy.relay.probe import probe_channel
@@ -76,7 +83,8 @@ class _Worker:
         self._reading = asyncio.Lock()
         self.events: redis.Redis = connect(redis_url(books.settings))
         gate = Gate(books.wire, books.settings.lease_seconds * 1000)
-        self.keyring = Keyring(books.find_key, books.shards)
+        self.last_use = LastUse(books.write_uses)
+        self.keyring = Keyring(books.find_key, books.shards, Guesses(), self.last_use.note)
         self.leases = Leases(gate)
         spool = Spool(books.settings.data_dir / "spool")
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
@@ -107,6 +115,8 @@ class _Worker:
             self.keyring.forget(name)
         elif kind == "account":
             self.keyring.forget_account(name)
+        elif kind == "book":
+            self.keyring.forget_book(name)
         elif kind == "catalog":
             await self.reload()
 
@@ -151,6 +161,7 @@ class _Worker:
             asyncio.create_task(self.clerk.replay(), name="spool"),
             asyncio.create_task(self.warden.record(), name="channel events"),
             asyncio.create_task(self.warden.watch(), name="warden"),
+            asyncio.create_task(self.last_use.keep(), name="last use"),
         ]
         try:
             yield
@@ -161,6 +172,7 @@ class _Worker:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             await self.warden.close()
+            await self.last_use.write(everything=True)
             await self.relay.close()
             await self.dispatcher.close()
             await self.events.aclose()
@@ -193,6 +205,8 @@ def create_app(books: Books) -> App:
         sealer=books.sealer,
         wallets=books.wallets,
         admin_digest=books.admin_digest,
+        guesses=Guesses(),
+        trusted_proxies=books.settings.trusted_networks,
         default_base_urls={name: provider.base_url for name, provider in PROVIDERS.items()},
         announce=worker.announce,
         apply_credits=books.apply_credits,
@@ -207,7 +221,9 @@ def create_app(books: Books) -> App:
         "/admin/v1",
         route_handlers=[
             AccountsController,
+            AccountKeysController,
             KeysController,
+            ApplyController,
             ChannelsController,
             ModelsController,
             PriceBooksController,
@@ -215,11 +231,21 @@ def create_app(books: Books) -> App:
             BooksController,
             *(ChannelEventsController, HealthController, WebhooksController, AlertsController),
             *(CorrectionsController, JournalController, ReportsController, StatementsController, VouchersController),
+            OperatorsController,
         ],
         guards=[operator_guard],
-        dependencies={"office": Provide(lambda: office, sync_to_thread=False)},
+        dependencies={
+            "office": Provide(lambda: office, sync_to_thread=False),
+            "remit": Provide(given_remit, sync_to_thread=False),
+        },
     )
-    doors = make_door(worker.journey, Counter(worker.keyring, till.redeem, till), books.settings.max_body_bytes)
+    doors = make_door(
+        worker.journey,
+        Counter(worker.keyring, till.redeem, till),
+        Issuing(worker.keyring, KeyDesk(books.database, worker.announce)),
+        books.settings.max_body_bytes,
+        books.settings.trusted_networks,
+    )
     litestar = Litestar(
         route_handlers=[
             *doors,

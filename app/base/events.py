@@ -1,6 +1,7 @@
-"""Changes, announced to every worker over Redis pub/sub: `key:<id>`, `account:<id>` or `catalog`. An operator's write
-is answered once every worker has taken note, so that the next request finds it wherever it lands. Announcements can be
-missed, so whoever follows is told when that may have happened, and again for as long as the link is down.
+"""Changes, announced to every worker over Redis pub/sub: `key:<id>`, `account:<id>`, `book:<name>` or `catalog`. An
+operator's write is answered once every worker has taken note, so that the next request finds it wherever it lands.
+Announcements can be missed, so whoever follows is told when that may have happened, and again for as long as the link
+is down.
 """
 
 import asyncio

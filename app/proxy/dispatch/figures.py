@@ -1,7 +1,7 @@
 """Each worker's figures of the ways to vendors, in Redis for whoever asks, and what they come to over all workers.
 
-`tollgate:workers`             set of the workers that have written figures
-`tollgate:figures:<worker>`    its ways, as JSON; it expires where the worker has died
+`{tollgate}:workers`           set of the workers that have written figures
+`{tollgate}:figures:<worker>`  its ways, as JSON; it expires where the worker has died
 """
 
 import asyncio
@@ -13,14 +13,15 @@ import redis.asyncio as redis
 from redis.exceptions import RedisError
 
 from app.base.clock import now_ms
+from app.base.redis import HOUSE
 from app.proxy.dispatch.change import Change, WayHealth
 from app.proxy.dispatch.health import Health
 
 __all__ = ["STANDING", "Figures", "read_health", "read_standing"]
 
-STANDING = "tollgate:standing"
-_WORKERS = "tollgate:workers"
-_FIGURES = "tollgate:figures"
+STANDING = f"{HOUSE}:standing"
+_WORKERS = f"{HOUSE}:workers"
+_FIGURES = f"{HOUSE}:figures"
 
 _EVERY_S = 1.0
 _AT_LEAST_S = 5.0

@@ -1,8 +1,8 @@
 """What workers tell each other of the ways to vendors, over Redis: each change as it happens, and what stands for those
 who come later. No request waits for it; without Redis each worker goes on alone.
 
-`tollgate:news`        pub/sub: a change, who found it out, and when by its clock
-`tollgate:standing`    hash: what holds a way back now, as the change that made it so
+`{tollgate}:news`      pub/sub: a change, who found it out, and when by its clock
+`{tollgate}:standing`  hash: what holds a way back now, as the change that made it so
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from app.base.clock import now_ms
 from app.base.ids import new_id
+from app.base.redis import HOUSE
 from app.proxy.dispatch.change import Change
 from app.proxy.dispatch.figures import STANDING, Figures, read_health, read_standing
 from app.proxy.dispatch.health import Health
@@ -23,7 +24,7 @@ __all__ = ["News", "read_health"]
 
 log = logging.getLogger("tollgate.news")
 
-_TOPIC = "tollgate:news"
+_TOPIC = f"{HOUSE}:news"
 
 _OUTBOX_MOST = 10_000
 _RETRY_S = 0.5

@@ -26,7 +26,7 @@ async def probe_channel(
         delivered, _ = await relay.fetch(order, _OnePick(Pick(channel, credential or channel.ways[0])))
     except RelayFailed as failed:
         attempt = failed.tries[-1]
-        vendor_said = failed.error.message if attempt.error == "refused" else None
+        vendor_said = failed.error.message if failed.is_refused else None
         return {
             "ok": False,
             "model": model,
