@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -95,9 +96,17 @@ def _on_stop(stop: Callable[[], None], supervisor: int | None) -> None:
         watch_parent()
 
 
+def _raise_file_limit() -> None:
+    """To what the system allows: a stream takes two sockets, and the usual limit is 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS says "unlimited" and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main(words: list[str]) -> int:
     settings = load_settings()
     start_logging(settings)
+    _raise_file_limit()
     try:
         match words:
             case ["worker", supervisor, door_fd]:
