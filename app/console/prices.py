@@ -13,6 +13,7 @@ from app.catalog import books
 from app.catalog.pricing import Prices, parse_prices, show_prices
 from app.catalog.records import Book, PriceVersion
 from app.catalog.versions import list_versions
+from app.console.limit_fields import LimitFields, limits_of, show_limits
 from app.console.office import Office, Page, page_cursor, page_limit, paged
 
 __all__ = ["BookChange", "PriceBooksController", "PricesController", "columns_of_book", "own_prices_of", "show_book"]
@@ -24,6 +25,7 @@ class BookChange(msgspec.Struct, forbid_unknown_fields=True):
     multiplier: str | UnsetType = UNSET
     description: Annotated[str, Meta(max_length=10_000)] | UnsetType = UNSET
     prices: Annotated[dict[str, dict[str, Any] | None], Meta(max_length=10_000)] | UnsetType = UNSET
+    limits: LimitFields | None | UnsetType = UNSET  # of its accounts that have none of their own
 
 
 class PriceBooksController(Controller):
@@ -53,6 +55,8 @@ class PriceBooksController(Controller):
         async with office.database.write() as db:
             book, is_new = await books.put_book(db, name, values, prices)
         await office.announce("catalog")
+        if data.limits is not UNSET:
+            await office.announce(f"book:{name}")
         return Response(show_book(book), status_code=201 if is_new else 200)
 
     @delete("/{name:str}")
@@ -95,6 +99,8 @@ def columns_of_book(sent: BookChange) -> dict[str, Any]:
         values["multiplier"] = parse_multiplier(sent.multiplier, "multiplier")
     if sent.description is not UNSET:
         values["description"] = sent.description
+    if sent.limits is not UNSET:
+        values["limits"] = msgspec.to_builtins(limits_of(sent.limits))
     return values
 
 
@@ -111,6 +117,7 @@ def show_book(book: Book) -> dict[str, Any]:
         "description": book.description,
         "prices": {model: show_prices(sale.prices) for model, sale in book.own.items()},
         "price_versions": {model: sale.version for model, sale in book.own.items()},
+        "limits": show_limits(book.limits),
         "created_at": iso(book.created_at_ms),
     }
 

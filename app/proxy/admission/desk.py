@@ -77,6 +77,7 @@ class AdmissionDesk:
             multiplier=sale.multiplier,
             input_bound=order.input_bound,
             output_bound=output,
+            member_id=caller.member_id,
         )
         return await self._gate.admit(
             caller.slots, caller.limits, order.request_id, amount_nano, order.input_bound + output, _encode(draft)
