@@ -42,6 +42,7 @@ from app.console.page import console_asset, console_page
 from app.console.prices import PriceBooksController, PricesController
 from app.console.problems import show_problem
 from app.console.remit import given_remit, operator_guard
+from app.console.routes import RoutesController
 from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
 from app.console.webhooks import AlertsController, WebhooksController
@@ -62,6 +63,7 @@ from app.proxy.settlement import Clerk, Leases, Policies, Spool
 from app.quota.gate import Gate
 from app.quota.seats import Seats
 from app.settings import Settings
+from app.signpost import Signpost
 from app.till import Till
 from app.warden.house import make_house
 from app.warden.warden import Warden
@@ -89,7 +91,9 @@ class _Worker:
         spool = Spool(books.settings.data_dir / "spool")
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
         self.relay = Relay(VendorTransport(), SandboxTransport())
-        self.dispatcher = Dispatcher(Health(), Seats(books.wire))
+        seats = Seats(books.wire)
+        self.dispatcher = Dispatcher(Health(), seats)
+        self.signpost = Signpost(books.database, books.sealer, self.events, seats)
         self.news = News(self.events, self.dispatcher.health)
         house = make_house(
             lambda: self.snapshot.channels, self.relay, self.dispatcher.health, self.events, self.announce
@@ -213,6 +217,7 @@ def create_app(books: Books) -> App:
         take_back=books.take_back,
         verify=books.verify,
         probe_channel=lambda channel, model: probe_channel(worker.relay, channel, model),
+        explain_route=worker.signpost.explain,
         channel_health=worker.warden.look,
         ask_balance=worker.warden.ask_balance,
         unpark=worker.warden.unpark,
@@ -229,7 +234,7 @@ def create_app(books: Books) -> App:
             PriceBooksController,
             PricesController,
             BooksController,
-            *(ChannelEventsController, HealthController, WebhooksController, AlertsController),
+            *(ChannelEventsController, HealthController, RoutesController, WebhooksController, AlertsController),
             *(CorrectionsController, JournalController, ReportsController, StatementsController, VouchersController),
             OperatorsController,
         ],

@@ -74,5 +74,9 @@ export function prepareChannels() {
 async function explain() {
   const asked = new URLSearchParams(new FormData($("route")));
   const found = await call(`/routes/explain?${asked}`);
-  table("verdicts", [], [found]);
+  const columns = [["", way => way.position], ["Channel", way => way.channel], ["Credential", way => way.credential || code(way.credential_id)], ["Priority", way => way.priority],
+    ["Weight", way => way.weight], ["In flight", way => way.in_flight], ["First content", way => way.first_content_ms === null ? null : `${way.first_content_ms} ms`],
+    ["USD", way => way.estimate], ["Why", way => way.reason]];
+  table("verdicts", columns, found.ways);
+  if (found.problem) throw new Error(`It would be refused: ${found.problem}.`);
 }

@@ -188,6 +188,19 @@ class Health:
                     self._forgive(way)
             way.review()
 
+    def adopt(self, way: Way, view: WayHealth) -> None:
+        """As if what others wrote of a way had been learnt here."""
+        now, wall = self.clock_ms(), self._wall_ms()
+        way.load.in_flight = view.in_flight
+        way.parked, way.open_reason = view.parked, view.open_reason
+        if view.open_until_ms is not None:
+            way.breaker.restore(view.state, now + view.open_until_ms - wall)
+        for model, until_ms in view.cooling.items():
+            self._keep_cool(way, model, now + until_ms - wall)
+        for model, first_ms in view.first_content_ms.items():
+            way.pace(model).learn(first_ms, now)
+        way.review()
+
     def view(self) -> list[WayHealth]:
         """Every way that this process knows."""
         now = self.clock_ms()

@@ -111,7 +111,10 @@ class News:
     async def _listen(self, link: "redis.client.PubSub") -> None:
         """Until the link breaks: one that is quiet has to answer a ping."""
         pinged = False
+        task = asyncio.current_task()
         while True:
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError  # redis-py may swallow it where an answer comes at the same moment
             message = await link.get_message(timeout=_QUIET_S)
             if message is None and pinged:
                 raise TimeoutError("no answer to a ping")
