@@ -61,8 +61,12 @@ class Courier:
         async with self._database.read() as db:
             hooks = [hook for hook in await list_webhooks(db, self._sealer) if hook.enabled]
             due = [each for hook in hooks for each in await _due(db, hook)]
-        tried = await asyncio.gather(*(self._deliver(each) for each in due))
-        return sum(tried)
+        # Each is brought to its end, whatever becomes of the others.
+        tried = await asyncio.gather(*(self._deliver(each) for each in due), return_exceptions=True)
+        for each in tried:
+            if isinstance(each, BaseException):
+                raise each
+        return tried.count(True)
 
     async def close(self) -> None:
         if self._client is not None:
