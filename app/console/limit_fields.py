@@ -92,7 +92,7 @@ def check_time_zone(name: str) -> None:
     """Raises InvalidField."""
     try:
         zoneinfo.ZoneInfo(name)
-    except (OSError, ValueError):  # not found, or no name of a zone at all
+    except (KeyError, OSError, ValueError):  # not found, or no name of a zone at all
         raise InvalidField("time_zone", "must be a time zone's IANA name, such as Europe/Berlin") from None
 
 
