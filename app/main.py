@@ -19,19 +19,24 @@ from litestar.response import Response
 from litestar.types import Receive, Scope, Send
 from redis.exceptions import RedisError
 
+from app.base.clock import now_ms
 from app.base.errors import ServiceUnavailable
 from app.base.events import announce, follow
 from app.base.guesses import Guesses
 from app.base.money import format_usd
 from app.base.redis import connect
 from app.books import Books, redis_url
+from app.catalog.records import Channel, Credential
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.console.accounts import AccountsController
 from app.console.books import BooksController
+from app.console.channels import ChannelsController
 from app.console.corrections import CorrectionsController
+from app.console.events import ChannelEventsController
+from app.console.health import HealthController
 from app.console.journal import JournalController
 from app.console.keys import AccountKeysController, KeysController
-from app.console.offers import ChannelsController, ModelsController
+from app.console.models import ModelsController
 from app.console.office import Office
 from app.console.operators import OperatorsController
 from app.console.page import console_page
@@ -40,22 +45,30 @@ from app.console.problems import show_problem
 from app.console.remit import given_remit, operator_guard
 from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
+from app.console.webhooks import AlertsController, WebhooksController
 from app.key_desk import KeyDesk
 from app.proxy.access import Keyring, LastUse
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
+from app.proxy.dispatch import Dispatcher, Health
 from app.proxy.door import hot_paths, make_door
 from app.proxy.issuing import Issuing
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
+from app.proxy.relay.balance import ask_balance
 from app.proxy.relay.probe import probe_channel
 from app.proxy.relay.providers import PROVIDERS
 from app.proxy.relay.sandbox import SandboxTransport
 from app.proxy.relay.upstream import VendorTransport
 from app.proxy.settlement import Clerk, Leases, Policies, Spool
 from app.quota.gate import Gate
+from app.quota.seats import Seats
 from app.settings import Settings
 from app.till import Till
+from app.warden.balances import read_balances
+from app.warden.house import House
+from app.warden.sight import show_balance, show_health
+from app.warden.warden import Warden
 
 __all__ = ["App", "create_app"]
 
@@ -80,9 +93,12 @@ class _Worker:
         spool = Spool(books.settings.data_dir / "spool")
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
         self.relay = Relay(VendorTransport(), SandboxTransport())
+        self.dispatcher = Dispatcher(Health(), Seats(books.wire))
+        self.warden = Warden(books, self._house())
         self.journey = Journey(
             keyring=self.keyring,
             desk=AdmissionDesk(gate, books.warm_wallet),
+            dispatcher=self.dispatcher,
             relay=self.relay,
             clerk=self.clerk,
             leases=self.leases,
@@ -91,6 +107,30 @@ class _Worker:
             find_receipt=books.find_receipt,
             format_usd=format_usd,
         )
+
+    def _house(self) -> House:
+        return House(
+            channels=lambda: self.snapshot.channels,
+            probe=lambda channel, model, credential: probe_channel(self.relay, channel, model),
+            parked=self._parked,
+            in_flight=self._in_flight,
+            park=lambda way, reason, status: None,
+            unpark=lambda way, reason: None,
+            announce=self.announce,
+        )
+
+    async def _parked(self) -> set[tuple[str, str]]:
+        return set()
+
+    async def _in_flight(self) -> dict[str, int]:
+        return {}
+
+    async def channel_health(self) -> list[dict[str, Any]]:
+        balances = await read_balances(self.books.wire)
+        return show_health(self.snapshot.channels, (), balances, now_ms())
+
+    async def ask_balance(self, channel: Channel, credential: Credential) -> dict[str, Any]:
+        return show_balance(await ask_balance(channel, credential))
 
     async def heard(self, event: str) -> None:
         kind, _, name = event.partition(":")
@@ -116,6 +156,9 @@ class _Worker:
                 self._is_stale = True
             else:
                 self._is_stale = False
+                self.dispatcher.reconcile(
+                    {each.id: each for route in self.snapshot.routes.values() for each in route}.values()
+                )
 
     async def stay_fresh(self) -> None:
         """Reads again what could not be read, until cancelled."""
@@ -141,6 +184,8 @@ class _Worker:
             asyncio.create_task(self.leases.keep(), name="leases"),
             asyncio.create_task(self.clerk.replay(), name="spool"),
             asyncio.create_task(self.last_use.keep(), name="last use"),
+            asyncio.create_task(self.warden.record(), name="channel events"),
+            asyncio.create_task(self.warden.watch(), name="warden"),
         ]
         try:
             yield
@@ -151,7 +196,9 @@ class _Worker:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
             await self.last_use.write(everything=True)
+            await self.warden.close()
             await self.relay.close()
+            await self.dispatcher.close()
             await self.events.aclose()
             await self.books.close()
 
@@ -190,6 +237,9 @@ def create_app(books: Books) -> App:
         take_back=books.take_back,
         verify=books.verify,
         probe_channel=lambda channel, model: probe_channel(worker.relay, channel, model),
+        channel_health=worker.channel_health,
+        ask_balance=worker.ask_balance,
+        unpark=lambda channel_id, credential_id: None,
     )
     admin = Router(
         "/admin/v1",
@@ -202,6 +252,7 @@ def create_app(books: Books) -> App:
             PriceBooksController,
             PricesController,
             BooksController,
+            *(ChannelEventsController, HealthController, WebhooksController, AlertsController),
             *(CorrectionsController, JournalController, ReportsController, StatementsController, VouchersController),
             OperatorsController,
         ],
@@ -252,7 +303,7 @@ def _health(worker: _Worker) -> list[Any]:
         except ServiceUnavailable:
             return Response({"status": "unavailable", "reason": "the database can't be reached"}, status_code=503)
         try:
-            await worker.books.wire.call(b"PING")
+            await worker.books.wire.ping()
         except (ServiceUnavailable, RedisError):
             return Response({"status": "unavailable", "reason": "Redis can't be reached"}, status_code=503)
         return Response({"status": "ok"})

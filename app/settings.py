@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 32 * 1024 * 1024
     trusted_proxies: str = ""  # networks, by comma: whose `X-Forwarded-For` is believed
     drain_seconds: int = 30  # how long a running stream may go on after SIGTERM
+    retest_seconds: int = 60  # how long a parked credential rests before its first test; then twice as long each time
     # What an ending costs the customer: `full`, `delivered` or `free`; see `proxy.settlement.policies`.
     policy_cut: str = "delivered"  # the vendor broke off in mid-answer
     policy_client_gone: str = "full"  # the customer hung up
@@ -63,6 +64,7 @@ _BOUNDS = {
     "lease_seconds": (1, 3600),
     "max_body_bytes": (1024, 2**31),
     "drain_seconds": (1, 3600),
+    "retest_seconds": (1, 3600),
 }
 _CHOICES = {
     "policy_cut": ("full", "delivered", "free"),

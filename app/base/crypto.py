@@ -1,6 +1,7 @@
 """Sealing of upstream credentials: AES-256-GCM, a fresh nonce each, the key derived from TOLLGATE_SECRET_KEY."""
 
 import hashlib
+import hmac
 import os
 
 from cryptography.exceptions import InvalidTag
@@ -43,6 +44,12 @@ class Secret:
 
     def reveal(self) -> str:
         return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
 
     def __repr__(self) -> str:
         return "Secret(…)"

@@ -155,6 +155,7 @@ class NoChannel(TollgateError):
 
     def __init__(self, retry_after_s: int = 5) -> None:
         super().__init__()
+        self.retry_after_s = retry_after_s
         self.headers = ((b"retry-after", b"%d" % retry_after_s),)
 
 

@@ -12,11 +12,13 @@ from collections.abc import Awaitable, Callable
 import redis.asyncio as redis
 from redis.exceptions import RedisError
 
+from app.base.redis import HOUSE
+
 __all__ = ["announce", "follow"]
 
 log = logging.getLogger("tollgate.events")
 
-_CHANNEL = "tollgate:events"
+_CHANNEL = f"{HOUSE}:events"
 _QUIET_S = 0.4
 _RETRY_S = 0.4
 _ACKNOWLEDGED_S = 1
@@ -36,6 +38,7 @@ async def announce(client: redis.Redis, event: str) -> bool:
         log.warning("a worker has not acknowledged %s", event)
     except (RedisError, OSError) as error:
         log.warning("change not announced: %s", error)
+        await client.aclose()  # its connections are looked up anew: the node may be another by then
         return False
     return True
 
@@ -61,7 +64,10 @@ async def follow(
 async def _listen(client: redis.Redis, link: "redis.client.PubSub", heard: Callable[[str], Awaitable[None]]) -> None:
     """Until the link breaks. A dead one looks like a quiet one, so silence has to answer a ping."""
     pinged = False
+    task = asyncio.current_task()
     while True:
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError  # redis-py may swallow it where an answer comes at the same moment
         message = await link.get_message(ignore_subscribe_messages=False, timeout=_QUIET_S)
         if message is not None:
             pinged = False

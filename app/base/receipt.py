@@ -76,6 +76,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: Status
     http_status: int
     price_version: str
+    requested_model: str | None = None  # where `model` served in its place
     multiplier: int = MULTIPLIER_ONE  # millionths of the version's prices, as the customer's price book had it
     ending: Ending = "finished"
     policy: Policy = "full"

@@ -6,19 +6,70 @@ import tempfile
 from pathlib import Path
 
 import redis.asyncio as redis
+from redis.asyncio.connection import AbstractConnection, Connection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
 
-__all__ = ["connect", "embedded_command", "embedded_url"]
+from app.base.cluster import Address, read_topology, seeds_of, slot_of
 
+__all__ = ["HOUSE", "connect", "embedded_command", "embedded_url"]
+
+# The tag of keys that belong to no shard: on a cluster they all live on one node.
+HOUSE = "{tollgate}"
 
 _SOCKET_PATH_MOST = 100  # the kernel's limit is 108, with the closing NUL
+_CONNECT_TIMEOUT_S = 2
+_NEVER = Retry(NoBackoff(), 0)  # whoever calls knows better what to do meanwhile
 
 
 def connect(url: str) -> redis.Redis:
-    """A redis-py client for pub/sub, streams and health checks; the hot path has `base.wire`."""
-    never = Retry(NoBackoff(), 0)  # whoever calls knows better what to do meanwhile
-    return redis.Redis.from_url(url, socket_connect_timeout=2, protocol=2, retry=never)
+    """A redis-py client for pub/sub and whatever is rare, on keys that begin with HOUSE; the hot path has `base.wire`.
+    On a cluster it talks to the node that has those keys, looked up for each connection that it makes."""
+    seeds = seeds_of(url)
+    kind = parse_url(seeds[0]).get("connection_class", Connection)
+    if kind is UnixDomainSocketConnection:
+        return _client(url, kind)
+    homing = type(f"Homing{kind.__name__}", (_Homing, kind), {"seeds": tuple(seeds)})
+    return _client(seeds[0], homing)
+
+
+def _client(url: str, kind: type[AbstractConnection]) -> redis.Redis:
+    return redis.Redis.from_url(
+        url, socket_connect_timeout=_CONNECT_TIMEOUT_S, protocol=2, retry=_NEVER, connection_class=kind
+    )
+
+
+class _Homing(Connection):
+    """Looks for the node that has the house's keys before it connects."""
+
+    seeds: tuple[str, ...]
+
+    async def connect(self) -> None:
+        self.host, self.port = await _home(self.seeds)
+        await super().connect()  # type: ignore[no-untyped-call]
+
+
+async def _home(seeds: tuple[str, ...]) -> Address:
+    """Where HOUSE's keys are, as the first of the seeds says that answers: there, or where it sends us."""
+    for index, seed in enumerate(seeds):
+        options = parse_url(seed)
+        asked = (options.get("host", "localhost"), options.get("port", 6379))
+        client = _client(seed, options.get("connection_class", Connection))
+        try:
+            reply = await client.execute_command("CLUSTER", "SLOTS")  # type: ignore[no-untyped-call]
+            topology = read_topology(reply, asked)
+        except ResponseError:
+            return asked  # not a cluster
+        except (RedisError, OSError):
+            if index + 1 == len(seeds):
+                raise
+            continue
+        finally:
+            await client.aclose()
+        slot = slot_of(HOUSE.encode())
+        return next((address for slots, address in topology if slot in slots), asked)
+    raise AssertionError("a URL has a seed at least")
 
 
 def _socket_path(data_dir: Path) -> Path:

@@ -7,13 +7,16 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
-from app.base.crypto import Sealer, Secret
+from app.base.crypto import Sealer
 from app.base.ids import new_id
+from app.base.limits import Limits
 from app.catalog.pricing import Cost, Prices
-from app.catalog.records import Channel, Credential, Model, Timeouts
+from app.catalog.records import Channel, Model, Routing, Timeouts, VendorLimits
+from app.catalog.sealed import open_credentials, open_shaping, seal_credentials, seal_shaping
 from app.catalog.tables import channels, models, price_versions
 from app.catalog.versions import add_version, add_versions, prices_of
 
@@ -33,7 +36,8 @@ __all__ = [
 async def create_channel(
     db: AsyncConnection, sealer: Sealer, values: dict[str, Any], costs: Mapping[str, Prices] = MappingProxyType({})
 ) -> Channel:
-    """`values` are the columns, but for `credentials`: a list of texts, sealed here. `costs` go by upstream name."""
+    """`values` are the columns, but for `credentials` and `shaping`: records, sealed here. `costs` go by upstream
+    name."""
     channel_id = new_id("chn")
     row = {**_sealed(sealer, channel_id, values), "cost_versions": await _versioned(db, channel_id, costs, {})}
     await db.execute(insert(channels).values(id=channel_id, created_at_ms=now_ms(), **row))
@@ -71,8 +75,12 @@ async def _versioned(
     return kept | await add_versions(db, added, channel_id=channel_id)
 
 
-async def find_channel(db: AsyncConnection, sealer: Sealer, channel_id: str) -> Channel | None:
-    row = (await db.execute(select(channels).where(channels.c.id == channel_id))).first()
+async def find_channel(
+    db: AsyncConnection, sealer: Sealer, channel_id: str, *, for_change: bool = False
+) -> Channel | None:
+    """`for_change` keeps others from changing it before the transaction ends."""
+    query = select(channels).where(channels.c.id == channel_id)
+    row = (await db.execute(query.with_for_update() if for_change else query)).first()
     return _channel(row, sealer, await prices_of(db, row.cost_versions.values())) if row else None
 
 
@@ -92,13 +100,14 @@ async def put_model(
     if prices is not None:
         version = old.price_version if old and old.prices == prices else await add_version(db, name, prices)
     row = {**values, "price_version": version}
-    if old is None:
-        await db.execute(insert(models).values(name=name, created_at_ms=now_ms(), **row))
-    else:
+    dialect_insert = sqlite.insert if db.dialect.name == "sqlite" else postgresql.insert
+    adding = dialect_insert(models).values(name=name, created_at_ms=now_ms(), **row).on_conflict_do_nothing()
+    is_new = old is None and (await db.execute(adding)).rowcount == 1
+    if not is_new:  # or another made it just now
         await db.execute(update(models).where(models.c.name == name).values(**row))
     model = await find_model(db, name)
     assert model is not None
-    return model, old is None
+    return model, is_new
 
 
 async def set_prices(db: AsyncConnection, prices: Mapping[str, Prices]) -> None:
@@ -129,10 +138,11 @@ async def list_models(db: AsyncConnection, after: str = "", limit: int = 10_000)
 
 
 def _sealed(sealer: Sealer, channel_id: str, values: dict[str, Any]) -> dict[str, Any]:
-    if "credentials" not in values:
-        return values
-    rest = {name: value for name, value in values.items() if name != "credentials"}
-    rest["sealed_credentials"] = sealer.seal(msgspec.json.encode(values["credentials"]), channel_id)
+    rest = dict(values)
+    if "credentials" in rest:
+        rest["sealed_credentials"] = seal_credentials(sealer, channel_id, rest.pop("credentials"))
+    if "shaping" in rest:
+        rest["sealed_shaping"] = seal_shaping(sealer, channel_id, rest.pop("shaping"))
     return rest
 
 
@@ -142,7 +152,7 @@ def _channel(row: Row[Any], sealer: Sealer, prices: Mapping[str, Prices]) -> Cha
         name=row.name,
         provider=row.provider,
         base_url=row.base_url,
-        credentials=_unsealed(row, sealer),
+        credentials=open_credentials(sealer, row.id, row.sealed_credentials),
         models=row.models,
         costs={name: Cost(version, prices[version]) for name, version in row.cost_versions.items()},
         timeouts=msgspec.convert(row.timeouts, Timeouts),
@@ -150,12 +160,11 @@ def _channel(row: Row[Any], sealer: Sealer, prices: Mapping[str, Prices]) -> Cha
         weight=row.weight,
         enabled=row.enabled,
         created_at_ms=row.created_at_ms,
+        shaping=open_shaping(sealer, row.id, row.sealed_shaping),
+        limits=msgspec.convert(row.limits, VendorLimits),
+        draining=row.draining,
+        test_every_s=row.test_every_s,
     )
-
-
-def _unsealed(row: Row[Any], sealer: Sealer) -> tuple[Credential, ...]:
-    secrets = msgspec.json.decode(sealer.open(row.sealed_credentials, row.id), type=list[str])
-    return tuple(Credential(id=f"{row.id}.{index}", secret=Secret(each)) for index, each in enumerate(secrets))
 
 
 _priced_models = select(models, price_versions.c.prices).outerjoin(
@@ -173,4 +182,6 @@ def _model(row: Row[Any]) -> Model:
         prices=None if row.prices is None else msgspec.convert(row.prices, Prices),
         price_version=row.price_version,
         created_at_ms=row.created_at_ms,
+        routing=msgspec.convert(row.routing, Routing),
+        limits=msgspec.convert(row.limits, Limits),
     )

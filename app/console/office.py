@@ -11,7 +11,7 @@ from app.base.database import Database
 from app.base.errors import InvalidField
 from app.base.guesses import Guesses
 from app.base.ids import made_at_ms
-from app.catalog.records import Channel
+from app.catalog.records import Channel, Credential
 from app.ledger.debits import Taken
 from app.quota.wallets import Wallets
 
@@ -62,6 +62,9 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     take_back: TakeBack
     verify: Callable[[], Awaitable[Any]]
     probe_channel: ProbeChannel
+    channel_health: Callable[[], Awaitable[list[dict[str, Any]]]]
+    ask_balance: Callable[[Channel, Credential], Awaitable[dict[str, Any]]]
+    unpark: Callable[[str, str], None]  # a channel's credential, by their ids
 
 
 def page_limit(limit: int | None) -> int:

@@ -168,6 +168,7 @@ def _show(row: Row[Any]) -> dict[str, Any]:
         "key_id": row.key_id,
         "dialect": row.dialect,
         "model": row.model,
+        "requested_model": row.requested_model or row.model,
         "upstream_model": row.upstream_model,
         "channel_id": row.channel_id,
         "stream": row.stream,

@@ -70,6 +70,7 @@ def _row(receipt: Receipt, unpaid_nano: int, entry_id: str | None, show: Any) ->
         receipt.key_id,
         receipt.dialect,
         receipt.model,
+        receipt.requested_model,
         receipt.upstream_model,
         receipt.channel_id,
         receipt.stream,

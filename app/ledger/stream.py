@@ -1,13 +1,15 @@
 """The shards' streams, as the bookkeeper reads them: a consumer group, entries acknowledged only after the commit, and
 kept a little longer for verify."""
 
+import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 import msgspec
 
-from app.base.wire import Script, StoreError, Wire
+from app.base.wire import Reply, Script, StoreError, Wire
 from app.ledger.items import Item, read_item
 from app.ledger.redis_side import StreamEntry
 
@@ -56,14 +58,14 @@ class ReceiptStreams:
         """Makes the group where it is missing: at the first start, or when Redis was emptied."""
         for stream in self._streams:
             try:
-                await self._wire.call(b"XGROUP", b"CREATE", stream, _GROUP, b"0", b"MKSTREAM")
+                await self._wire.call(b"XGROUP", b"CREATE", stream, _GROUP, b"0", b"MKSTREAM", at=stream)
             except StoreError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
     async def ping(self) -> None:
         """Raises ServiceUnavailable where Redis does not answer."""
-        await self._wire.call(b"PING")
+        await self._wire.ping()
 
     async def read_new(self) -> list[Entry]:
         """Entries that no bookkeeper has taken yet."""
@@ -91,15 +93,19 @@ class ReceiptStreams:
             await self._wire.run(_TRIM, (stream,), _GROUP, KEEP_MS)
 
     async def _read_group(self, after: bytes) -> list[Entry]:
-        command: Sequence[bytes | int] = (
-            *(b"XREADGROUP", b"GROUP", _GROUP, _CONSUMER, b"COUNT", _COUNT_A_SHARD, b"STREAMS"),
-            *self._streams,
-            *(after for _ in self._streams),
-        )
-        reply = await self._wire.call(*command)
+        groups = self._wire.together(self._streams)
+        replies = await asyncio.gather(*(self._read_streams(streams, after) for streams in groups))
         found = []
-        for stream, entries in reply or ():
+        for stream, entries in chain.from_iterable(reply or () for reply in replies):
             for entry_id, flat in entries:
                 fields = dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
                 found.append(Entry(stream, entry_id, fields, _read(entry_id, fields)))
         return found
+
+    async def _read_streams(self, streams: Sequence[bytes], after: bytes) -> Reply:
+        command: Sequence[bytes | int] = (
+            *(b"XREADGROUP", b"GROUP", _GROUP, _CONSUMER, b"COUNT", _COUNT_A_SHARD, b"STREAMS"),
+            *streams,
+            *(after for _ in streams),
+        )
+        return await self._wire.call(*command, at=streams[0])

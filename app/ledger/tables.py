@@ -101,6 +101,7 @@ receipts = Table(
     Column("key_id", _Id, nullable=False),
     Column("dialect", String(40), nullable=False),
     Column("model", String(200), nullable=False),
+    Column("requested_model", String(200)),  # where `model` served in its place
     Column("upstream_model", String(200)),
     Column("channel_id", _Id),
     Column("stream", Boolean, nullable=False),

@@ -1,20 +1,19 @@
 """The five steps, in order; whatever happens on the way, the hold is ended."""
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
 from app.base.clock import monotonic_ms, now_ms
-from app.base.errors import InternalError, NotFound, TollgateError, UnknownModel
+from app.base.errors import InternalError, NotFound, TollgateError
 from app.base.ids import made_at_ms
 from app.base.scopes import Scope
-from app.catalog.records import Channel, Model
+from app.catalog.records import Model
 from app.catalog.snapshot import Snapshot
-from app.proxy.access import Keyring, check_model
+from app.proxy.access import Keyring
 from app.proxy.admission import AdmissionDesk
-from app.proxy.dispatch import order_channels
+from app.proxy.chain import Chain, Planner, find_offer
 from app.proxy.records import Caller, Delivered, Offer, Try
 from app.proxy.relay import LiveStream, Relay, RelayFailed, StreamCut
 from app.proxy.relay.dialects.openai_answer import usage_event
@@ -74,6 +73,7 @@ class Journey:
         *,
         keyring: Keyring,
         desk: AdmissionDesk,
+        dispatcher: Planner,
         relay: Relay,
         clerk: Clerk,
         leases: Leases,
@@ -89,10 +89,10 @@ class Journey:
         self._leases = leases
         self._gate = gate
         self._snapshot = snapshot
+        self._chain = Chain(dispatcher, gate, snapshot)
         self._find_receipt = find_receipt
         self._format_usd = format_usd
         self._streams: set[LiveStream] = set()
-        self._rng = random.Random()  # noqa: S311 (a share of traffic, not a secret)
 
     async def chat(self, visit: Visit, reply: Reply) -> None:
         """`POST /v1/chat/completions`. Raises TollgateError while nothing has been answered."""
@@ -100,14 +100,15 @@ class Journey:
         caller = await self._enter(visit)
         order = read_order(visit.body, visit.request_id, made_at_ms(visit.request_id) or now_ms())
         offer = self._offer(caller, order.model)
+        for index, name in enumerate(order.also):
+            find_offer(self._snapshot(), caller, name, f"models[{index}]")
         order, hold = await self._desk.admit(caller, order, offer.model, offer.sale)
         self._leases.begin(order.request_id, caller.slots.shard)
         trip = Trip(caller, order, offer.sale, hold, started_ms)
-        channels = order_channels(offer.channels, self._rng)
         if order.stream:
-            await self._stream(trip, channels, reply)
+            await self._stream(trip, offer, reply)
         else:
-            await self._plain(trip, channels, reply)
+            await self._plain(trip, offer, reply)
 
     def interrupt(self) -> None:
         """The time to drain is over: streams that still run end with an error event, and are settled."""
@@ -140,25 +141,20 @@ class Journey:
         return await self._keyring.enter(visit.key, visit.address, visit.scope)
 
     def _offer(self, caller: Caller, name: str) -> Offer:
-        snapshot = self._snapshot()
-        model, sale = snapshot.models.get(name), snapshot.sale(name, caller.book)
-        if model is None or sale is None:
-            raise UnknownModel(name)
-        check_model(caller, name)
-        return Offer(model, sale, snapshot.routes[name])
+        return find_offer(self._snapshot(), caller, name)
 
-    async def _plain(self, trip: Trip, channels: Sequence[Channel], reply: Reply) -> None:
+    async def _plain(self, trip: Trip, offer: Offer, reply: Reply) -> None:
         try:
-            delivered, body = await self._relay.fetch(trip.order, channels)
+            trip, (delivered, body) = await self._chain.serve(trip, offer, self._relay.fetch)
         except BaseException as error:
             raise await self._end_without_answer(trip, error) from None
         bill = await self._clerk.settle(trip, delivered)
         cost = self._format_usd(bill.amount_nano).encode()
         await reply.answer(200, [*_JSON, (b"x-tollgate-cost", cost), *_limit_headers(trip)], body)
 
-    async def _stream(self, trip: Trip, channels: Sequence[Channel], reply: Reply) -> None:
+    async def _stream(self, trip: Trip, offer: Offer, reply: Reply) -> None:
         try:
-            stream = await self._relay.open(trip.order, channels)
+            trip, stream = await self._chain.serve(trip, offer, self._relay.open)
         except BaseException as error:
             raise await self._end_without_answer(trip, error) from None
         self._streams.add(stream)

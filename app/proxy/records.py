@@ -69,6 +69,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     prompt: tuple[str, ...]  # what the prompt is made of, for a count where the bound or the vendor's usage won't do
     conversation: str | None = None  # what the client said that this request belongs to
     also: tuple[str, ...] = ()  # models that the client would take instead, in its order
+    requested_model: str | None = None  # where another is tried in its place
     image_tokens: int = 0  # those of its pictures, at their dearest
     imposed_limit: int | None = None  # tokens an answer, where the wallet affords no more and the client named none
 

@@ -20,6 +20,7 @@ def upgrade() -> None:
     op.add_column("channels", sa.Column("draining", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("channels", sa.Column("test_every_s", sa.Integer(), nullable=True))
     op.add_column("models", sa.Column("routing", sa.JSON(), nullable=False, server_default="{}"))
+    op.add_column("receipts", sa.Column("requested_model", sa.String(length=200), nullable=True))
     op.create_table(
         "channel_events",
         sa.Column("id", sa.String(length=40), nullable=False),

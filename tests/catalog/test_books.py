@@ -17,7 +17,7 @@ CHANNEL: dict[str, Any] = {
     "name": "main",
     "provider": "openai",
     "base_url": "https://vendor.example",
-    "credentials": ["vendor-secret"],
+    "credentials": [],
     "models": {"small": "vendor-small"},
     "timeouts": {},
     "priority": 0,

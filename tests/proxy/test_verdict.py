@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from app.proxy.relay.verdict import is_refusal, read_refusal, retry_after_s
+from app.proxy.relay.verdict import is_overflow, is_refusal, read_refusal, retry_after_ms
 from tests.proxy.makers import credential, make_channel
 
 CHANNEL = make_channel(
@@ -100,10 +100,87 @@ def test_a_long_message_is_cut() -> None:
         assert "abcd" not in read_refusal(400, body, channel, "small").message
 
 
+NOW_MS = 1_800_000_000_000  # Fri, 15 Jan 2027 08:00:00 GMT
+
+
 @pytest.mark.parametrize(
-    ("sent", "seconds"),
-    [(None, None), ("7", 7), ("0", 0), ("999999", 3600), ("-1", None), ("1.5", None), ("\u0663", None), ("soon", None)],
+    ("sent", "sent_ms", "expected_ms"),
+    [
+        pytest.param(None, None, None, id="nothing"),
+        pytest.param("7", None, 7_000, id="seconds"),
+        pytest.param(" 7 ", None, 7_000, id="blanks"),
+        pytest.param("1.5", None, 1_500, id="part of a second"),
+        pytest.param("0", None, 0, id="at once"),
+        pytest.param("999999", None, 3_600_000, id="an hour at most"),
+        pytest.param("Fri, 15 Jan 2027 08:00:30 GMT", None, 30_000, id="a date"),
+        pytest.param("Friday, 15-Jan-27 08:00:30 GMT", None, 30_000, id="a date of RFC 850"),
+        pytest.param("Fri, 15 Jan 2027 07:00:00 GMT", None, 0, id="a date gone by"),
+        pytest.param("Sat, 15 Jan 2028 08:00:30 GMT", None, 3_600_000, id="a date far off"),
+        pytest.param("Fri, 99 Jan 2027 08:00:30 GMT", None, None, id="no such day"),
+        pytest.param("Fri, 15 Jan 99999 08:00:30 GMT", None, None, id="no such year"),
+        pytest.param("7", "250", 250, id="milliseconds are finer"),
+        pytest.param("7", "250.4", 250, id="part of a millisecond"),
+        pytest.param("7", "soon", 7_000, id="milliseconds that make no sense"),
+        pytest.param(None, "99999999", 3_600_000, id="an hour of milliseconds at most"),
+        pytest.param("-1", None, None, id="negative"),
+        pytest.param("1e3", None, None, id="no plain number"),
+        pytest.param("inf", None, None, id="infinite"),
+        pytest.param("\u0663", None, None, id="foreign digits"),
+        pytest.param("soon", "soon", None, id="words"),
+        pytest.param("", "", None, id="empty"),
+    ],
 )
-def test_retry_after_is_a_number_that_makes_sense(sent: str | None, seconds: int | None) -> None:
-    """An hour at most; dates and nonsense are left out."""
-    assert retry_after_s(sent) == seconds
+def test_when_a_vendor_wants_to_be_asked_again(sent: str | None, sent_ms: str | None, expected_ms: int | None) -> None:
+    """Its finest word that makes sense."""
+    assert retry_after_ms(sent, sent_ms, NOW_MS) == expected_ms
+
+
+def _refusal(message: str, code: str | None = None) -> bytes:
+    return msgspec.json.encode({"error": {"message": message, "type": "invalid_request_error", "code": code}})
+
+
+OVERFLOWS = {
+    "openai": _refusal(
+        "This model's maximum context length is 4097 tokens. However, your messages resulted in 5162 tokens.",
+        "context_length_exceeded",
+    ),
+    "code_alone": _refusal("Too long.", "context_length_exceeded"),
+    "anthropic": _refusal("prompt is too long: 213462 tokens > 200000 maximum"),
+    "anthropic_with_answer": _refusal(
+        "input length and `max_tokens` exceed context limit: 199000 + 20000 > 200000, decrease input length"
+    ),
+    "gemini": _refusal("The input token count (1234567) exceeds the maximum number of tokens allowed (1048576)."),
+    "mistral": _refusal("Prompt contains 40000 tokens, too large for model with 32768 maximum context length"),
+    "deepseek": _refusal("This model's maximum context length is 65536 tokens. However, you requested 70000 tokens"),
+    "xai": _refusal("This model's maximum prompt length is 131072 but the request contains 537812 tokens."),
+    "groq": _refusal("Please reduce the length of the messages or completion.", "context_length_exceeded"),
+    "moonshot": _refusal("Invalid request: Your request exceeded model token limit: 8192"),
+    "cohere": _refusal("too many tokens: the total number of tokens in the prompt cannot exceed 4081"),
+    "bedrock": b'{"message": "Input is too long for requested model."}',
+    "dashscope": _refusal("Range of input length should be [1, 30720]"),
+    "llama.cpp": _refusal("the request exceeds the available context size. try increasing the context size"),
+}
+
+
+@pytest.mark.parametrize("status", [400, 413])
+@pytest.mark.parametrize("vendor", OVERFLOWS)
+def test_a_prompt_that_is_too_long_is_told_from_other_faults(vendor: str, status: int) -> None:
+    """By what the vendors' documents and their users quote."""
+    assert is_overflow(status, OVERFLOWS[vendor])
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        pytest.param(400, _refusal("max_tokens is too large: 5000. This model supports at most 4096"), id="answer"),
+        pytest.param(400, _refusal("Invalid 'messages[0].content': string too long."), id="a string"),
+        pytest.param(413, _refusal("Request too large for model on tokens per minute (TPM): Limit 6000"), id="tpm"),
+        pytest.param(413, b"<html>413 Request Entity Too Large</html>", id="bytes"),
+        pytest.param(429, _refusal("Too many tokens, please wait before trying again."), id="rate"),
+        pytest.param(404, _refusal("maximum context length"), id="not found"),
+        pytest.param(400, b"", id="nothing"),
+    ],
+)
+def test_other_refusals_are_no_overflow(status: int, body: bytes) -> None:
+    """A model with a longer window would not help."""
+    assert not is_overflow(status, body)

@@ -61,8 +61,8 @@ class Model:
 @given(balance=st.integers(0, 10_000), line=st.integers(0, 3_000), steps=st.lists(_steps, max_size=40))
 async def test_any_interleaving_is_exact(wire: Wire, balance: int, line: int, steps: list[tuple[Any, ...]]) -> None:
     """Every answer and every figure is the model's, to the nano; what is held is always there to be spent."""
-    await wire.call("FLUSHALL")
     till = Till(wire)
+    await wire.call("FLUSHALL", at=till.slots.wallet)
     model = Model(balance, -line)
     await till.warm(balance, floor_nano=-line)
     started: list[str] = []

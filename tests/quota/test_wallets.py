@@ -100,7 +100,7 @@ async def test_a_hold_of_an_emptied_redis_still_leaves_its_receipt(till: Till) -
     """The request was served: with no wallet to charge, its receipt waits in the stream for the journal."""
     await till.warm(1000)
     await till.admit("req_1", nano=300)
-    await till.wire.call("FLUSHALL")
+    await till.wire.call("FLUSHALL", at=till.slots.wallet)
     assert await till.settle("req_1", nano=120) == Settled(balance_nano=0, unpaid_nano=0)
     assert await till.receipts() == [b"req_1"]
     assert await till.wallets.read(till.account_id) is None
@@ -110,7 +110,7 @@ async def test_a_hold_of_another_copy_of_the_wallet_is_charged_to_this_one(till:
     """Rebuilt in the meantime, the wallet knows nothing of the hold, and pays all the same."""
     await till.warm(1000)
     await till.admit("req_1", nano=300)
-    await till.wire.call("FLUSHALL")
+    await till.wire.call("FLUSHALL", at=till.slots.wallet)
     await till.warm(1000)
     assert await till.settle("req_1", nano=120) == Settled(balance_nano=880, unpaid_nano=0)
     wallet = await till.wallet()
@@ -121,7 +121,7 @@ async def test_a_hold_of_another_copy_is_charged_once_too(till: Till) -> None:
     """Settling is safe to repeat there as well: the answer to the first call may have been lost."""
     await till.warm(1000)
     await till.admit("req_1", nano=300)
-    await till.wire.call("FLUSHALL")
+    await till.wire.call("FLUSHALL", at=till.slots.wallet)
     await till.warm(1000)
     await till.settle("req_1", nano=120)
     assert await till.settle("req_1", nano=120) is None
@@ -133,7 +133,7 @@ async def test_each_copy_of_a_wallet_has_a_generation_of_its_own(till: Till) -> 
     """It is how a hold that ended is told from one that was lost."""
     generations = []
     for _ in range(2):
-        await till.wire.call("FLUSHALL")
+        await till.wire.call("FLUSHALL", at=till.slots.wallet)
         await till.warm(1000)
         answer = await till.admit("req_1", nano=1)
         assert isinstance(answer, Admitted)

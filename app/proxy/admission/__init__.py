@@ -1,6 +1,7 @@
 """Step 2: may this request start? The estimate of its worst case is pure; the answer is one Lua call. Refuses to guess:
 a wallet that Redis does not have is rebuilt by the ledger before anyone is served."""
 
+from app.proxy.admission.cover import cover
 from app.proxy.admission.desk import AdmissionDesk, WarmWallet
 
-__all__ = ["AdmissionDesk", "WarmWallet"]
+__all__ = ["AdmissionDesk", "WarmWallet", "cover"]

@@ -14,8 +14,9 @@ _TEMPLATE_TOKENS = 16
 
 
 def output_bound(order: Order, model: Model) -> int:
-    """Output tokens of all its answers: the client's limit, else 4096, but never more than the model can give."""
-    limit = order.output_limit or DEFAULT_OUTPUT_TOKENS
+    """Output tokens of all its answers: the client's limit, or the wallet's, else 4096; but never more than the model
+    can give."""
+    limit = order.output_limit or order.imposed_limit or DEFAULT_OUTPUT_TOKENS
     if model.max_output_tokens is not None:
         limit = min(limit, model.max_output_tokens)
     return order.answers * limit

@@ -1,5 +1,9 @@
-"""Step 3: which channels, in which order. Pure: a choice out of the snapshot and a random number, without waiting."""
+"""Step 3: which channels, in which order, and how they are. The choice is pure; the health is learnt from every answer
+and shared between workers in the background; only a vendor's limit is ever waited for, and not long."""
 
+from app.proxy.dispatch.change import Change, WayHealth
 from app.proxy.dispatch.choice import order_channels
+from app.proxy.dispatch.dispatcher import Dispatcher
+from app.proxy.dispatch.health import Health
 
-__all__ = ["order_channels"]
+__all__ = ["Change", "Dispatcher", "Health", "WayHealth", "order_channels"]

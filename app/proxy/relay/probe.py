@@ -5,8 +5,10 @@ import msgspec
 from app.base.clock import monotonic_ms, now_ms
 from app.base.ids import new_request_id
 from app.catalog.records import Channel
+from app.proxy.records import Outcome, Pick
 from app.proxy.relay.dialects.openai_chat import read_order
-from app.proxy.relay.runner import Relay, RelayFailed
+from app.proxy.relay.runner import Relay
+from app.proxy.relay.search import RelayFailed
 
 __all__ = ["probe_channel"]
 
@@ -18,7 +20,7 @@ async def probe_channel(relay: Relay, channel: Channel, model: str) -> dict[str,
     order = read_order(_BODY % msgspec.json.encode(model), new_request_id(), now_ms())
     started = monotonic_ms()
     try:
-        delivered, _ = await relay.fetch(order, (channel,))
+        delivered, _ = await relay.fetch(order, _OnePick(Pick(channel, channel.ways[0])))
     except RelayFailed as failed:
         attempt = failed.tries[-1]
         vendor_said = failed.error.message if attempt.error == "refused" else None
@@ -38,3 +40,21 @@ async def probe_channel(relay: Relay, channel: Channel, model: str) -> dict[str,
         "error": None,
         "answer": delivered.output[:500],
     }
+
+
+class _OnePick:
+    """A plan that knows one pick, and keeps nothing of what becomes of it."""
+
+    hedge_s: float | None = None
+    deadline_at: float | None = None
+    retry_after_ms: int | None = None
+
+    def __init__(self, pick: Pick) -> None:
+        self._pick: Pick | None = pick
+
+    async def next(self) -> Pick | None:
+        pick, self._pick = self._pick, None
+        return pick
+
+    def came(self, pick: Pick, ttft_ms: int) -> None: ...
+    def ended(self, pick: Pick, outcome: Outcome) -> None: ...

@@ -16,12 +16,21 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     requires_max_tokens: bool = False
     hides_output: bool = False  # reasoning is output that only `total_tokens` counts
     limit_field: str = "max_tokens"  # what bounds an answer
+    organization_header: str | None = None  # that of a credential's organisation, where it may have several
+    project_header: str | None = None
     is_sandbox: bool = False
 
 
 PROVIDERS: dict[str, Provider] = {
-    "openai": Provider(base_url="https://api.openai.com/v1", limit_field="max_completion_tokens"),
-    "openai_compatible": Provider(base_url=None),
+    "openai": Provider(
+        base_url="https://api.openai.com/v1",
+        limit_field="max_completion_tokens",
+        organization_header="openai-organization",
+        project_header="openai-project",
+    ),
+    "openai_compatible": Provider(
+        base_url=None, organization_header="openai-organization", project_header="openai-project"
+    ),
     "deepseek": Provider(base_url="https://api.deepseek.com/v1"),
     "gemini": Provider(base_url="https://generativelanguage.googleapis.com/v1beta/openai", hides_output=True),
     "groq": Provider(base_url="https://api.groq.com/openai/v1"),

@@ -1,204 +1,67 @@
-"""The channels are tried in turn: each once, until one answers or the request itself is found at fault."""
+"""The relay: an order and a plan in, a whole answer or a stream that has begun out."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import msgspec
+from app.proxy.records import Delivered, Order, Outcome, Pick, Plan, Try
+from app.proxy.relay.attempt import PlainAttempt, Request, StreamAttempt
+from app.proxy.relay.line import Lines
+from app.proxy.relay.providers import PROVIDERS
+from app.proxy.relay.search import Search
+from app.proxy.relay.stream import LiveStream
+from app.proxy.relay.upstream import Transport
+from app.proxy.relay.verdict import tokens_taken
 
-from app.base.clock import monotonic_ms
-from app.base.errors import NoChannel, TollgateError
-from app.catalog.records import Channel
-from app.proxy.records import Delivered, Order, Try, Usage
-from app.proxy.relay.dialects.openai_answer import BrokenAnswer, read_plain
-from app.proxy.relay.dialects.openai_chat import write_request
-from app.proxy.relay.providers import PROVIDERS, Provider, endpoint
-from app.proxy.relay.sse import EventTooLarge
-from app.proxy.relay.stream import LiveStream, read_whole
-from app.proxy.relay.upstream import Call, Opened, Transport, UpstreamFault
-from app.proxy.relay.verdict import is_refusal, read_refusal, retry_after_s
-
-__all__ = ["Relay", "RelayFailed"]
-
-_RETRY_AFTER_S = 5
-_FIRST_TOKEN_S = 60.0
-
-
-class RelayFailed(Exception):
-    """No channel gave an answer: `error` is for the customer, `tries` for the receipt."""
-
-    def __init__(self, error: TollgateError, tries: Sequence[Try]) -> None:
-        super().__init__(error.message)
-        self.error = error
-        self.tries = tuple(tries)
-
-
-class _Tries:
-    """What was tried so far, and when the vendors said to come back."""
-
-    def __init__(self, model: str) -> None:
-        self.made: list[Try] = []
-        self._model = model
-        self._retry_after_s: int | None = None
-        self._started_ms = 0
-
-    def start(self) -> None:
-        self._started_ms = monotonic_ms()
-
-    def end(
-        self,
-        channel: Channel,
-        status: int | None,
-        error: str | None,
-        *,
-        retry_after: str | None = None,
-        usage: Usage | None = None,
-    ) -> None:
-        took = monotonic_ms() - self._started_ms
-        self.made.append(
-            Try(channel=channel, model=self._model, http_status=status, error=error, duration_ms=took, usage=usage)
-        )
-        wait = retry_after_s(retry_after)
-        if wait is not None:
-            self._retry_after_s = wait if self._retry_after_s is None else min(wait, self._retry_after_s)
-
-    def exhausted(self) -> RelayFailed:
-        return RelayFailed(NoChannel(self._retry_after_s or _RETRY_AFTER_S), self.made)
-
-    def refused(self, status: int, body: bytes, channel: Channel, model: str) -> RelayFailed:
-        self.end(channel, status, "refused")
-        return RelayFailed(read_refusal(status, body, channel, model), self.made)
+__all__ = ["Relay"]
 
 
 class Relay:
     """`transport` reaches real vendors, `sandbox` the built-in one."""
 
     def __init__(self, transport: Transport, sandbox: Transport) -> None:
-        self._transport = transport
-        self._sandbox = sandbox
-        self._lines: dict[str, _Line] = {}
+        self._lines = Lines(transport, sandbox)
+        self._leftovers: set[asyncio.Task[None]] = set()
 
-    async def fetch(self, order: Order, channels: Sequence[Channel]) -> tuple[Delivered, bytes]:
-        """A whole answer, and what it came to. Raises RelayFailed."""
-        tries = _Tries(order.model)
-        for channel in channels:
-            tries.start()
-            line = self._line(channel)
-            transport, call = self._prepare(order, line)
-            try:
-                plain = await transport.fetch(call)
-            except UpstreamFault as fault:
-                tries.end(channel, None, fault.kind)
-                continue
-            if is_refusal(plain.status):
-                raise tries.refused(plain.status, plain.body, channel, order.model)
-            if plain.status != 200:
-                tries.end(channel, plain.status, "status", retry_after=plain.retry_after)
-                continue
-            try:
-                answer = read_plain(plain.body, order.model, hides_output=line.provider.hides_output)
-            except BrokenAnswer as broken:
-                tries.end(channel, 200, str(broken), usage=broken.usage)
-                continue
-            tries.end(channel, 200, None)
-            delivered = Delivered(
-                ending="finished",
-                http_status=200,
-                channel=channel,
-                tries=tuple(tries.made),
-                usage=answer.usage,
-                finish_reason=answer.finish_reason,
-                output=answer.output,
-            )
-            return delivered, answer.body
-        raise tries.exhausted()
+    async def fetch(
+        self, order: Order, plan: Plan, tries: Sequence[Try] = (), not_after: float | None = None
+    ) -> tuple[Delivered, bytes]:
+        """A whole answer, and what it came to. `tries` were made for this request before; no pick is begun, nor an
+        answer awaited, after `not_after` (the loop's time). Raises RelayFailed."""
+        search = Search(order, plan, self._begin_plain, self._leftovers, tries, not_after)
+        attempt, answer = await search.run()
+        tokens = tokens_taken(answer.usage, order.input_bound, len(answer.output))
+        plan.ended(attempt.pick, Outcome(http_status=200, tokens=tokens))
+        delivered = Delivered(
+            ending="finished",
+            http_status=200,
+            channel=attempt.pick.channel,
+            tries=tuple(search.tries),
+            usage=answer.usage,
+            finish_reason=answer.finish_reason,
+            output=answer.output,
+        )
+        return delivered, answer.body
 
-    async def open(self, order: Order, channels: Sequence[Channel]) -> LiveStream:
-        """A stream whose first content has come. Raises RelayFailed."""
-        tries = _Tries(order.model)
-        for channel in channels:
-            tries.start()
-            line = self._line(channel)
-            transport, call = self._prepare(order, line)
-            opened: Opened | None = None
-            stream: LiveStream | None = None
-            try:
-                async with asyncio.timeout(_first_token_s(channel)):
-                    opened = await transport.open(call)
-                    if is_refusal(opened.status):
-                        raise tries.refused(opened.status, await read_whole(opened), channel, order.model)
-                    if opened.status != 200:
-                        tries.end(channel, opened.status, "status", retry_after=opened.retry_after)
-                        continue
-                    stream = LiveStream(order, channel, opened, tries.made, hides_output=line.provider.hides_output)
-                    await stream.await_content()
-            except (UpstreamFault, EventTooLarge, TimeoutError) as fault:
-                status = None if opened is None else opened.status
-                tries.end(channel, status, _kind(fault), usage=_usage_of(stream))
-                continue
-            except BrokenAnswer as broken:
-                tries.end(channel, 200, str(broken), usage=_usage_of(stream))
-                continue
-            else:
-                tries.end(channel, 200, None)
-                opened = None  # the stream owns it now
-                return stream
-            finally:
-                if opened is not None:
-                    await opened.close()
-        raise tries.exhausted()
+    async def open(
+        self, order: Order, plan: Plan, tries: Sequence[Try] = (), not_after: float | None = None
+    ) -> LiveStream:
+        """A stream whose first content has come; it ends its pick when it ends. Raises RelayFailed."""
+        search = Search(order, plan, self._begin_stream, self._leftovers, tries, not_after)
+        attempt, stream = await search.run()
+        stream.take_over(search.tries, lambda outcome: plan.ended(attempt.pick, outcome))
+        return stream
 
     async def close(self) -> None:
-        await self._transport.close()
+        while self._leftovers:
+            await asyncio.wait(self._leftovers)
+        await self._lines.close()
 
-    def _line(self, channel: Channel) -> "_Line":
-        line = self._lines.get(channel.id)
-        if line is None or line.channel is not channel:  # new, or changed by an operator
-            line = self._lines[channel.id] = _line(channel)
-        return line
+    def _begin_plain(self, order: Order, pick: Pick, deadline_at: float | None) -> PlainAttempt:
+        return PlainAttempt(order, pick, self._request(order, pick), deadline_at)
 
-    def _prepare(self, order: Order, line: "_Line") -> tuple[Transport, Call]:
-        channel, provider = line.channel, line.provider
-        body = write_request(
-            order,
-            channel.models[order.model],
-            usage_in_streams=provider.usage_in_streams,
-            requires_max_tokens=provider.requires_max_tokens,
-            limit_field=provider.limit_field,
-        )
-        transport = self._sandbox if provider.is_sandbox else self._transport
-        return transport, Call(line.url, line.headers, body, channel.timeouts)
+    def _begin_stream(self, order: Order, pick: Pick, deadline_at: float | None) -> StreamAttempt:
+        return StreamAttempt(order, pick, self._request(order, pick), deadline_at)
 
-
-class _Line(msgspec.Struct, frozen=True):
-    """What every call over a channel has in common."""
-
-    channel: Channel
-    provider: Provider
-    url: str
-    headers: Mapping[str, str]
-
-
-def _line(channel: Channel) -> _Line:
-    provider = PROVIDERS[channel.provider]
-    headers = {"content-type": "application/json"}
-    secret = channel.credentials[0].secret if channel.credentials else None
-    if secret is not None:
-        headers[provider.auth_header] = provider.auth_prefix + secret.reveal()
-    return _Line(channel, provider, endpoint(channel.base_url), headers)
-
-
-def _usage_of(stream: LiveStream | None) -> Usage | None:
-    """What a stream that never came to content says that it took."""
-    return None if stream is None else stream.reader.usage
-
-
-def _kind(fault: Exception) -> str:
-    if isinstance(fault, UpstreamFault):
-        return fault.kind
-    return "event too large" if isinstance(fault, EventTooLarge) else "first_token_timeout"
-
-
-def _first_token_s(channel: Channel) -> float:
-    timeouts = channel.timeouts
-    first = _FIRST_TOKEN_S if timeouts.first_token_ms is None else timeouts.first_token_ms / 1000
-    return min(first, timeouts.total_ms / 1000)
+    def _request(self, order: Order, pick: Pick) -> Request:
+        transport, call = self._lines.call(order, pick)
+        return Request(transport, call, PROVIDERS[pick.channel.provider].hides_output)

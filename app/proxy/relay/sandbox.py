@@ -66,6 +66,7 @@ class _SandboxAnswer:
     def __init__(self, events: list[bytes]) -> None:
         self.status = 200
         self.retry_after: str | None = None
+        self.retry_after_ms: str | None = None
         self._events = iter(events)
 
     async def read(self) -> bytes | None:

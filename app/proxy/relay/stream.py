@@ -5,16 +5,18 @@ It owns the upstream connection. It never becomes another channel's stream, and 
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from app.base.clock import now_ms
 from app.base.receipt import Ending
 from app.catalog.records import Channel
-from app.proxy.records import Delivered, Order, Try
+from app.proxy.records import Delivered, Order, Outcome, Try
 from app.proxy.relay.dialects.openai_answer import BrokenAnswer, StreamReader
 from app.proxy.relay.sse import EventSplitter, EventTooLarge
 from app.proxy.relay.upstream import Opened, UpstreamFault
+from app.proxy.relay.verdict import tokens_taken
 
 __all__ = ["LiveStream", "StreamCut", "read_whole"]
 
@@ -36,15 +38,14 @@ async def read_whole(opened: Opened) -> bytes:
 
 
 class LiveStream:
-    """One answer, being streamed. `tries` is the runner's list: complete when the first content has come."""
+    """One answer, being streamed."""
 
-    def __init__(
-        self, order: Order, channel: Channel, opened: Opened, tries: list[Try], *, hides_output: bool = False
-    ) -> None:
+    def __init__(self, order: Order, channel: Channel, opened: Opened, *, hides_output: bool = False) -> None:
         self._order = order
         self._channel = channel
         self._opened = opened
-        self._tries = tries
+        self._tries: tuple[Try, ...] = ()
+        self._end_pick: Callable[[Outcome], None] | None = None
         self._splitter = EventSplitter()
         self.reader = StreamReader(order.model, order.wants_usage, order.answers, hides_output=hides_output)
         self._held: list[bytes] = []
@@ -81,6 +82,11 @@ class LiveStream:
                     raise BrokenAnswer("empty answer")
                 break  # the vendor was paid for saying nothing: that is an answer
         self.ttft_ms = now_ms() - self._order.created_at_ms
+
+    def take_over(self, tries: Sequence[Try], end_pick: Callable[[Outcome], None]) -> None:
+        """This is the request's answer, and its own try the last of them: `end_pick` is called once when it ends."""
+        self._tries = tuple(tries)
+        self._end_pick = end_pick
 
     async def next(self) -> bytes | None:
         """The next events as the customer sees them, None when the answer is complete. Raises StreamCut."""
@@ -140,6 +146,7 @@ class LiveStream:
 
     def delivered(self, ending: Ending, error: str | None = None) -> Delivered:
         """What this stream came to. `error` goes onto the try that served it."""
+        self._end(error if ending == "cut" else None, is_abandoned=ending not in {"finished", "cut"})
         tries = list(self._tries)
         if error is not None:
             tries[-1] = msgspec.structs.replace(tries[-1], error=error)
@@ -158,12 +165,19 @@ class LiveStream:
     async def close(self) -> None:
         """Ends the upstream call. Of an answer that is complete only the end of the body is left to read, and read it
         must be: else its connection can't be used again."""
+        self._end(None, is_abandoned=True)
         if self._done:
             with contextlib.suppress(UpstreamFault, TimeoutError):
                 async with asyncio.timeout(_LAST_READ_S):
                     while await self._opened.read() is not None:
                         pass
         await self._opened.close()
+
+    def _end(self, error: str | None, *, is_abandoned: bool) -> None:
+        if self._end_pick is not None:
+            tokens = tokens_taken(self.reader.usage, self._order.input_bound, self.reader.output_letters)
+            end_pick, self._end_pick = self._end_pick, None
+            end_pick(Outcome(http_status=200, error=error, tokens=tokens, is_abandoned=is_abandoned))
 
     async def _read(self) -> bytes | None:
         deadline = min(self._time() + self._idle_s, self._total_at)

@@ -202,6 +202,7 @@ def _receipt(trip: Trip, delivered: Delivered, bill: Bill) -> Receipt:
         key_id=trip.caller.key_id,
         dialect=order.dialect,
         model=order.model,
+        requested_model=order.requested_model,
         stream=order.stream,
         status=status_of(delivered.ending),
         ending=delivered.ending,

@@ -3,6 +3,7 @@
 Source: the Chat Completions API reference, and the documents of gateways that customers come from.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -20,11 +21,15 @@ NAME = "openai_chat"
 IMAGE_TOKENS_MOST = 8192
 DEFAULT_MAX_TOKENS = 4096
 ANSWERS_MOST = 128
+MODELS_MOST = 20
+
+_LIMITS = ("max_tokens", "max_completion_tokens")
 
 # Fields beside the messages that a vendor makes part of the prompt.
 _ALSO_PROMPT = ("tools", "functions", "response_format")
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 
 
@@ -57,8 +62,9 @@ class _StreamOptions(msgspec.Struct):
 
 
 class _Request(msgspec.Struct):
-    model: Annotated[str, Meta(min_length=1, max_length=200)]
+    model: ModelName
     messages: Annotated[list[_Message], Meta(min_length=1)]
+    models: Annotated[list[ModelName], Meta(max_length=MODELS_MOST)] | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     n: Annotated[int, Meta(ge=1, le=ANSWERS_MOST)] | None = None
@@ -71,6 +77,7 @@ class _Request(msgspec.Struct):
     frequency_penalty: Penalty | None = None
     logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
     user: str | None = None
+    prompt_cache_key: str | None = None
     seed: int | None = None
     tools: list[_Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
@@ -92,6 +99,7 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         raise named_fault(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidField(None, f"the body is not valid JSON ({error})") from None
+    fields.pop("models", None)  # a question to this gateway
     texts, images, image_bytes = _walk(request.messages)
     texts += tuple(bytes(fields[name]).decode() for name in _ALSO_PROMPT if name in fields)
     return Order(
@@ -107,6 +115,8 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         input_bound=len(body) - image_bytes + images * IMAGE_TOKENS_MOST,
         body=fields,
         prompt=texts,
+        conversation=request.prompt_cache_key or request.user or None,
+        also=tuple(request.models or ()),
         image_tokens=images * IMAGE_TOKENS_MOST,
     )
 
@@ -118,19 +128,43 @@ def write_request(
     usage_in_streams: bool,
     requires_max_tokens: bool,
     limit_field: str = "max_tokens",
+    shape: Callable[[dict[str, Raw]], None] | None = None,
 ) -> bytes:
     """The body for a vendor: the customer's, with the vendor's name of the model and a request for usage; and with the
-    limit that the wallet imposes, in the field that the vendor reads."""
-    fields: dict[str, Any] = dict(order.body)
-    fields["model"] = upstream_model
+    limit that the wallet imposes, in the field that the vendor reads. `shape` changes the rest as the operator likes,
+    but for the bound of an answer: that stays what was paid for."""
+    fields = dict(order.body)
+    fields["model"] = Raw(_encode(upstream_model))
     if order.stream and usage_in_streams and not order.wants_usage:
         sent = _options.decode(fields["stream_options"]) if "stream_options" in fields else None
-        fields["stream_options"] = {**(sent or {}), "include_usage": True}
+        fields["stream_options"] = Raw(_encode({**(sent or {}), "include_usage": True}))
+    if requires_max_tokens and order.output_limit is None:
+        fields["max_tokens"] = Raw(_encode(DEFAULT_MAX_TOKENS))
+    if shape is not None:
+        shape(fields)
+        _bound_again(fields, order, limit_field)
     if order.imposed_limit is not None:
-        fields[limit_field] = order.imposed_limit
-    elif requires_max_tokens and order.output_limit is None:
-        fields["max_tokens"] = DEFAULT_MAX_TOKENS
+        fields[limit_field] = Raw(_encode(order.imposed_limit))
     return _encode(fields)
+
+
+def _bound_again(fields: dict[str, Raw], order: Order, limit_field: str) -> None:
+    """A shaped answer may be shorter than the customer bounded it, never longer: its hold pays for no more."""
+    most = order.output_limit
+    if most is None:
+        return
+    limits = [_number(fields[name]) for name in _LIMITS if name in fields]
+    if not limits:
+        fields[limit_field] = Raw(_encode(most))
+    for name in _LIMITS:
+        if name in fields and not 0 < _number(fields[name]) <= most:
+            fields[name] = Raw(_encode(most))
+
+
+def _number(value: Raw) -> float:
+    """0 where it is none."""
+    sent = msgspec.json.decode(value)
+    return sent if isinstance(sent, (int, float)) else 0
 
 
 def _output_limit(request: _Request) -> int | None:

@@ -1,0 +1,30 @@
+"""A request that moves to another model takes its hold along, larger where that model is dearer."""
+
+import logging
+
+import msgspec
+
+from app.base.errors import ServiceUnavailable
+from app.catalog.pricing import Sale, worst_case_nano
+from app.catalog.records import Model
+from app.proxy.admission.estimate import output_bound
+from app.proxy.records import Caller, Hold, Order
+from app.quota.gate import Gate
+
+__all__ = ["cover"]
+
+log = logging.getLogger("tollgate.admission")
+
+
+async def cover(gate: Gate, caller: Caller, order: Order, hold: Hold, model: Model, sale: Sale) -> Hold | None:
+    """A hold that pays for the worst case at this model's price; None where the wallet can't, or can't be asked."""
+    output = output_bound(order, model)
+    needed = worst_case_nano(sale.prices, order.input_bound, output, sale.multiplier)
+    more = needed - hold.amount_nano
+    try:
+        if more > 0 and not await gate.extend(caller.slots, order.request_id, more):
+            return None
+    except ServiceUnavailable:
+        log.warning("the hold of %s could not be extended: Redis is away", order.request_id)
+        return None
+    return msgspec.structs.replace(hold, amount_nano=max(needed, hold.amount_nano), output_bound=output)

@@ -1,0 +1,53 @@
+"""The warden of one worker: it records what this worker finds out, and stands ready to be the one of the house."""
+
+from collections.abc import Callable
+
+from app.alerts.courier import Courier
+from app.books import Books
+from app.proxy.relay.balance import ask_balance
+from app.warden.balances import Balances
+from app.warden.drains import Drains
+from app.warden.house import House
+from app.warden.lease import Lease
+from app.warden.recorder import Recorder
+from app.warden.rounds import Rounds
+from app.warden.watch import Job, watch
+
+__all__ = ["Warden"]
+
+_LEASE_S = 4.0
+
+
+class Warden:
+    """`record` and `watch` run until cancelled; then `close`. `recorder.heard` takes the changes of this worker."""
+
+    def __init__(self, books: Books, house: House) -> None:
+        self._lease = Lease(books.wire, "warden", _LEASE_S)
+        self.recorder = Recorder(books.database, _names(house))
+        self._rounds = Rounds(house, books.database, books.settings.retest_seconds)
+        self._courier = Courier(books.database, books.sealer)
+        drains = Drains(house, books.database)
+        balances = Balances(house, books.wire, self.recorder, ask_balance)
+        self._jobs = (
+            Job("alerts", 0.5, self._courier.round),
+            Job("tests of channels", 0.5, self._rounds.round),
+            Job("drains", 0.5, drains.round),
+            Job("balances", 30.0, balances.round),
+        )
+
+    async def record(self) -> None:
+        await self.recorder.run()
+
+    async def watch(self) -> None:
+        try:
+            await watch(self._lease, self._jobs)
+        finally:
+            await self._rounds.close()
+
+    async def close(self) -> None:
+        await self._courier.close()
+        await self.recorder.close()
+
+
+def _names(house: House) -> Callable[[str], str | None]:
+    return lambda channel_id: next((each.name for each in house.channels() if each.id == channel_id), None)
