@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from app.base.errors import InvalidField
-from app.base.limits import Budget, Limits, Unit, Window
+from app.base.limits import NO_LIMITS, Budget, Limits, Unit, Window
 from app.base.money import WALLET_MAX_NANO, format_usd, parse_usd
 
 __all__ = [
@@ -51,6 +51,8 @@ class BudgetFields(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def limits_of(sent: LimitFields | None) -> Limits:
+    if sent is None:
+        return NO_LIMITS
     return Limits(**{name: getattr(sent, name) or 0 for name in Limits.__struct_fields__})
 
 

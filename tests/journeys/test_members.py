@@ -262,6 +262,8 @@ def test_limits_and_budgets_are_shown_as_they_were_set(shop: Shop) -> None:
     assert (account["time_zone"], account["may_issue_keys"]) == ("America/New_York", True)
     changed = shop.operator.patch(f"/accounts/{account['id']}", {"name": "renamed", "budgets": None})
     assert (changed["limits"], changed["budgets"]) == (account["limits"], [])
+    bare = shop.operator.patch(f"/accounts/{account['id']}", {"limits": None, "model_limits": None})
+    assert (bare["limits"], bare["model_limits"]) == (none, {})
 
 
 def test_a_price_book_has_limits_for_accounts_without_any(shop: Shop) -> None:
