@@ -82,6 +82,20 @@ def test_a_customer_sees_its_own_receipts_and_not_its_neighbours(shop: Shop) -> 
     }
 
 
+@pytest.mark.parametrize("path", ["subscription", "usage"])
+def test_a_members_key_does_not_show_the_wallet_it_draws_on(shop: Shop, path: str) -> None:
+    """Nor can it redeem a voucher for another; the owner's own key can."""
+    reseller = shop.customer()
+    member = customer_of(shop, member_of(shop, reseller.account_id)["id"])
+    answers = [
+        member.http.get(f"/dashboard/billing/{path}"),
+        member.http.post("/v1/vouchers/redeem", json={"code": "x"}),
+    ]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "wallet_not_yours")
+    assert reseller.http.get(f"/dashboard/billing/{path}").status_code == 200
+
+
 def test_a_member_with_a_wallet_of_its_own_pays_itself(shop: Shop) -> None:
     """Its parent's money is not touched."""
     model = shop.model(shop.vendor())
