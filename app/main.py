@@ -1,7 +1,6 @@
 """`create_app`: builds and joins both planes. Nobody imports this but the processes that serve."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -19,16 +18,16 @@ from litestar.response import Response
 from litestar.types import Receive, Scope, Send
 from redis.exceptions import RedisError
 
-from app.base.clock import now_ms
 from app.base.errors import ServiceUnavailable
 from app.base.events import announce, follow
 from app.base.guesses import Guesses
 from app.base.money import format_usd
 from app.base.redis import connect
+from app.base.tasks import end_all
 from app.books import Books, redis_url
-from app.catalog.records import Channel, Credential
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.console.accounts import AccountsController
+from app.console.apply import ApplyController
 from app.console.books import BooksController
 from app.console.channels import ChannelsController
 from app.console.corrections import CorrectionsController
@@ -39,7 +38,7 @@ from app.console.keys import AccountKeysController, KeysController
 from app.console.models import ModelsController
 from app.console.office import Office
 from app.console.operators import OperatorsController
-from app.console.page import console_page
+from app.console.page import console_asset, console_page
 from app.console.prices import PriceBooksController, PricesController
 from app.console.problems import show_problem
 from app.console.remit import given_remit, operator_guard
@@ -50,12 +49,11 @@ from app.key_desk import KeyDesk
 from app.proxy.access import Keyring, LastUse
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
-from app.proxy.dispatch import Dispatcher, Health
+from app.proxy.dispatch import Dispatcher, Health, News
 from app.proxy.door import hot_paths, make_door
 from app.proxy.issuing import Issuing
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
-from app.proxy.relay.balance import ask_balance
 from app.proxy.relay.probe import probe_channel
 from app.proxy.relay.providers import PROVIDERS
 from app.proxy.relay.sandbox import SandboxTransport
@@ -65,9 +63,7 @@ from app.quota.gate import Gate
 from app.quota.seats import Seats
 from app.settings import Settings
 from app.till import Till
-from app.warden.balances import read_balances
-from app.warden.house import House
-from app.warden.sight import show_balance, show_health
+from app.warden.house import make_house
 from app.warden.warden import Warden
 
 __all__ = ["App", "create_app"]
@@ -94,7 +90,12 @@ class _Worker:
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
         self.relay = Relay(VendorTransport(), SandboxTransport())
         self.dispatcher = Dispatcher(Health(), Seats(books.wire))
-        self.warden = Warden(books, self._house())
+        self.news = News(self.events, self.dispatcher.health)
+        house = make_house(
+            lambda: self.snapshot.channels, self.relay, self.dispatcher.health, self.events, self.announce
+        )
+        self.warden = Warden(books, house)
+        self.dispatcher.health.listen(self.warden.recorder.heard)
         self.journey = Journey(
             keyring=self.keyring,
             desk=AdmissionDesk(gate, books.warm_wallet),
@@ -107,30 +108,6 @@ class _Worker:
             find_receipt=books.find_receipt,
             format_usd=format_usd,
         )
-
-    def _house(self) -> House:
-        return House(
-            channels=lambda: self.snapshot.channels,
-            probe=lambda channel, model, credential: probe_channel(self.relay, channel, model),
-            parked=self._parked,
-            in_flight=self._in_flight,
-            park=lambda way, reason, status: None,
-            unpark=lambda way, reason: None,
-            announce=self.announce,
-        )
-
-    async def _parked(self) -> set[tuple[str, str]]:
-        return set()
-
-    async def _in_flight(self) -> dict[str, int]:
-        return {}
-
-    async def channel_health(self) -> list[dict[str, Any]]:
-        balances = await read_balances(self.books.wire)
-        return show_health(self.snapshot.channels, (), balances, now_ms())
-
-    async def ask_balance(self, channel: Channel, credential: Credential) -> dict[str, Any]:
-        return show_balance(await ask_balance(channel, credential))
 
     async def heard(self, event: str) -> None:
         kind, _, name = event.partition(":")
@@ -156,9 +133,7 @@ class _Worker:
                 self._is_stale = True
             else:
                 self._is_stale = False
-                self.dispatcher.reconcile(
-                    {each.id: each for route in self.snapshot.routes.values() for each in route}.values()
-                )
+                self.dispatcher.reconcile(channel for channel in self.snapshot.channels if channel.enabled)
 
     async def stay_fresh(self) -> None:
         """Reads again what could not be read, until cancelled."""
@@ -182,21 +157,19 @@ class _Worker:
             asyncio.create_task(self.stay_fresh(), name="catalogue"),
             asyncio.create_task(follow(self.events, self.heard, self.missed), name="events"),
             asyncio.create_task(self.leases.keep(), name="leases"),
+            asyncio.create_task(self.news.keep(), name="news"),
             asyncio.create_task(self.clerk.replay(), name="spool"),
-            asyncio.create_task(self.last_use.keep(), name="last use"),
             asyncio.create_task(self.warden.record(), name="channel events"),
             asyncio.create_task(self.warden.watch(), name="warden"),
+            asyncio.create_task(self.last_use.keep(), name="last use"),
         ]
         try:
             yield
         finally:
             await self.clerk.drain()
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-            await self.last_use.write(everything=True)
+            await end_all(*tasks)
             await self.warden.close()
+            await self.last_use.write(everything=True)
             await self.relay.close()
             await self.dispatcher.close()
             await self.events.aclose()
@@ -237,9 +210,9 @@ def create_app(books: Books) -> App:
         take_back=books.take_back,
         verify=books.verify,
         probe_channel=lambda channel, model: probe_channel(worker.relay, channel, model),
-        channel_health=worker.channel_health,
-        ask_balance=worker.ask_balance,
-        unpark=lambda channel_id, credential_id: None,
+        channel_health=worker.warden.look,
+        ask_balance=worker.warden.ask_balance,
+        unpark=worker.warden.unpark,
     )
     admin = Router(
         "/admin/v1",
@@ -247,6 +220,7 @@ def create_app(books: Books) -> App:
             AccountsController,
             AccountKeysController,
             KeysController,
+            ApplyController,
             ChannelsController,
             ModelsController,
             PriceBooksController,
@@ -274,6 +248,7 @@ def create_app(books: Books) -> App:
             *doors,
             admin,
             console_page,
+            console_asset,
             *_health(worker),
         ],
         state=State({"office": office}),

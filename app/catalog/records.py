@@ -141,6 +141,9 @@ class Shaping(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     tls: Tls = Tls()
     http2: bool = False
 
+    def __repr__(self) -> str:
+        return "Shaping(…)"
+
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a channel may take, in milliseconds, for one attempt.

@@ -7,7 +7,7 @@ from sqlalchemy import update
 from app.base.database import Database
 from app.catalog.channel_events import add_event
 from app.catalog.tables import channels
-from app.warden.house import House
+from app.warden.house import House, in_flight
 from app.warden.recorder import tell
 
 __all__ = ["Drains"]
@@ -29,9 +29,9 @@ class Drains:
         self._quiet_since = {known: since for known, since in self._quiet_since.items() if known in draining}
         if not draining:
             return
-        in_flight = await self._house.in_flight()
+        busy = in_flight(await self._house.ways())
         for channel_id, name in draining.items():
-            if in_flight.get(channel_id):
+            if busy[channel_id]:
                 self._quiet_since.pop(channel_id, None)
                 continue
             since = self._quiet_since.setdefault(channel_id, time.monotonic())

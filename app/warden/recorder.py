@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.alerts.outbox import raise_alert
 from app.base.database import Database
 from app.base.errors import ServiceUnavailable
-from app.catalog.channel_events import ChannelEvent, Kind, add_events, last_event, new_event
+from app.catalog.channel_events import Actor, ChannelEvent, Kind, add_events, last_event, new_event
+from app.proxy.dispatch.change import Change
 
-__all__ = ["Change", "Recorder"]
+__all__ = ["Recorder", "tell"]
 
 log = logging.getLogger("tollgate.warden")
 
@@ -41,21 +41,6 @@ _TOLD: dict[Kind, Kind | None] = {
 }
 
 
-class Change(Protocol):
-    """A change of health that this worker made. `until_ms` is when it ends by itself."""
-
-    @property
-    def channel_id(self) -> str: ...
-    @property
-    def credential_id(self) -> str | None: ...
-    @property
-    def model(self) -> str | None: ...
-    @property
-    def kind(self) -> Kind: ...
-    @property
-    def reason(self) -> str: ...
-
-
 class Recorder:
     """`heard` may be called anywhere in the loop; `run` writes until cancelled."""
 
@@ -63,14 +48,24 @@ class Recorder:
         self._database = database
         self._name_of = name_of  # of a channel, for people
         self._retry_s = retry_s
+        self._actor: Actor = "traffic"
         self._kept: deque[ChannelEvent] = deque()
         self._came = asyncio.Event()
         self._cooled: dict[tuple[str, str | None, str | None], int] = {}
 
+    @contextlib.contextmanager
+    def acting(self, actor: Actor) -> Iterator[None]:
+        """What is heard inside was not found out by traffic."""
+        self._actor = actor
+        try:
+            yield
+        finally:
+            self._actor = "traffic"
+
     def heard(self, change: Change) -> None:
         """A cool-down is noted once a minute for each credential and model: a busy vendor asks for many."""
         about = {"credential_id": change.credential_id, "model": change.model}
-        event = new_event(change.channel_id, change.kind, change.reason, "traffic", **about)
+        event = new_event(change.channel_id, change.kind, change.reason, self._actor, **about)
         if event.kind == "cooling":
             way = (event.channel_id, event.credential_id, event.model)
             if event.at_ms - self._cooled.get(way, 0) < _COOLING_EVERY_MS:

@@ -50,7 +50,7 @@ class Rounds:
 
     async def round(self) -> None:
         """Raises ServiceUnavailable."""
-        parked = await self._house.parked()
+        parked = {(way.channel_id, way.credential_id) for way in await self._house.ways() if way.parked is not None}
         wanted = {(channel.id, credential.id): (channel, credential) for channel, credential in self._tested(parked)}
         self._turns = {way: turn for way, turn in self._turns.items() if way in wanted}
         now = time.monotonic()

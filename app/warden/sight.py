@@ -18,14 +18,14 @@ _WORST_FIRST = ("parked", "open", "half_open", "cooling", "well")
 
 
 def show_health(
-    channels: Iterable[Channel], ways: Iterable[WayHealth], balances: Mapping[Way, Balance], now_ms: int
+    channels: Iterable[Channel], ways: Iterable[WayHealth], balances: Mapping[Way, Balance], at_ms: int
 ) -> list[dict[str, Any]]:
     """Pure. A channel is `off`, `draining`, or as well as the best of its credentials; `unused` has none to use."""
     known = {(way.channel_id, way.credential_id): way for way in ways}
     shown = []
     for channel in channels:
         credentials = [
-            _credential(each, known.get((channel.id, each.id)), balances.get((channel.id, each.id)), now_ms)
+            _credential(each, known.get((channel.id, each.id)), balances.get((channel.id, each.id)), at_ms)
             for each in channel.ways
         ]
         states = [each["state"] for each in credentials]
@@ -51,8 +51,8 @@ def _state(channel: Channel, states: list[str]) -> str:
     return max(states, key=_WORST_FIRST.index, default="unused")
 
 
-def _credential(credential: Credential, way: WayHealth | None, balance: Balance | None, now_ms: int) -> dict[str, Any]:
-    cooling = {} if way is None else {model: iso(until) for model, until in way.cooling.items() if until > now_ms}
+def _credential(credential: Credential, way: WayHealth | None, balance: Balance | None, at_ms: int) -> dict[str, Any]:
+    cooling = {} if way is None else {model: iso(until) for model, until in way.cooling.items() if until > at_ms}
     state, reason = _condition(way, bool(cooling))
     return {
         "credential_id": credential.id,

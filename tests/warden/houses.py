@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from app.catalog.records import Channel, Credential
+from app.proxy.dispatch.change import WayHealth
 from app.warden.house import House, Way
 
 __all__ = ["Yard", "fails", "works"]
@@ -39,8 +40,7 @@ class Yard:
         return House(
             channels=lambda: self.channels,
             probe=self._probe,
-            parked=self._parked,
-            in_flight=self._in_flight,
+            ways=self._ways,
             park=lambda way, reason, status: self.parks.append((way, reason, status)),
             unpark=self._unpark,
             announce=self._announce,
@@ -52,11 +52,10 @@ class Yard:
         await (self.hold() if self.hold else asyncio.sleep(0))
         return self.results.get(credential.id, works(model))
 
-    async def _parked(self) -> set[Way]:
-        return set(self.standing)
-
-    async def _in_flight(self) -> dict[str, int]:
-        return self.busy
+    async def _ways(self) -> list[WayHealth]:
+        parked = [WayHealth(channel_id=way[0], credential_id=way[1], stamp="", parked="401") for way in self.standing]
+        busy = [WayHealth(channel_id=name, credential_id="", stamp="", in_flight=n) for name, n in self.busy.items()]
+        return parked + busy
 
     def _unpark(self, way: Way, _reason: str) -> None:
         self.standing.discard(way)

@@ -21,7 +21,7 @@ NEW: dict[str, Any] = {
     "name": "main",
     "provider": "openai_compatible",
     "base_url": "https://vendor.example/v1",
-    "credentials": ["sk-vendor"],
+    "credentials": [],
     "models": {"small": "vendor-small"},
     "timeouts": {},
     "priority": 0,
@@ -70,7 +70,7 @@ async def test_off_when_its_last_request_has_ended(db: Database) -> None:
     assert await look(db, channel) == (False, False)
     assert yard.announced == ["catalog"]
     async with db.read() as reading:
-        assert [each["kind"] for each in await list_events(reading, limit=10)] == ["drained"]
+        assert [each["kind"] for each in await list_events(reading, limit=10)] == ["drained", "created"]
 
 
 async def test_quiet_counts_from_the_last_request(db: Database) -> None:

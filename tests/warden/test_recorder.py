@@ -10,18 +10,15 @@ from app.base.clock import now_ms
 from app.base.database import Database
 from app.base.errors import ServiceUnavailable
 from app.catalog.channel_events import Kind, add_event, add_events, last_event, list_events, new_event
+from app.proxy.dispatch import change
 from app.warden.recorder import Recorder
 
 
-class Heard:
-    """A change as the health of a worker reports it."""
-
-    def __init__(self, kind: Kind, credential_id: str | None = "crd_1", model: str | None = None) -> None:
-        self.channel_id = "chn_1"
-        self.credential_id = credential_id
-        self.model = model
-        self.kind: Kind = kind
-        self.reason = f"why it {kind}"
+def heard(kind: change.Kind, credential_id: str = "crd_1", model: str | None = None) -> change.Change:
+    """As the health of a worker reports it."""
+    return change.Change(
+        channel_id="chn_1", credential_id=credential_id, model=model, kind=kind, reason=f"why it {kind}"
+    )
 
 
 async def events(db: Database, **filters: Any) -> list[dict[str, Any]]:
@@ -36,8 +33,9 @@ async def alerts(db: Database) -> list[str]:
 
 
 async def test_what_was_heard_is_written(db: Database, recorder: Recorder) -> None:
-    for kind in ("opened", "half_open", "closed"):
-        recorder.heard(Heard(kind))
+    kinds: tuple[change.Kind, ...] = ("opened", "half_open", "closed")
+    for kind in kinds:
+        recorder.heard(heard(kind))
     await recorder.close()
 
     found = await events(db)
@@ -66,10 +64,12 @@ OUTAGES = [
 
 
 @pytest.mark.parametrize(("kinds", "told"), OUTAGES)
-async def test_an_outage_is_told_once(db: Database, recorder: Recorder, kinds: list[Kind], told: list[str]) -> None:
+async def test_an_outage_is_told_once(
+    db: Database, recorder: Recorder, kinds: list[change.Kind], told: list[str]
+) -> None:
     """However often its breaker is tried in between, until it has ended."""
     for kind in kinds:
-        recorder.heard(Heard(kind))
+        recorder.heard(heard(kind))
     await recorder.close()
 
     assert await alerts(db) == sorted(told)
@@ -79,7 +79,7 @@ async def test_workers_that_run_into_one_outage_tell_it_once(db: Database, recor
     """Each keeps its own event; the alert is one, and names the channel for people."""
     other = Recorder(db, {"chn_1": "main"}.get)
     for each in (recorder, other):
-        each.heard(Heard("parked"))
+        each.heard(heard("parked"))
 
     await asyncio.gather(recorder.close(), other.close())
 
@@ -92,8 +92,8 @@ async def test_workers_that_run_into_one_outage_tell_it_once(db: Database, recor
 
 
 async def test_credentials_are_told_apart(db: Database, recorder: Recorder) -> None:
-    recorder.heard(Heard("parked", "crd_1"))
-    recorder.heard(Heard("parked", "crd_2"))
+    recorder.heard(heard("parked", "crd_1"))
+    recorder.heard(heard("parked", "crd_2"))
     await recorder.close()
 
     assert await alerts(db) == ["channel.parked"] * 2
@@ -102,7 +102,7 @@ async def test_credentials_are_told_apart(db: Database, recorder: Recorder) -> N
 async def test_a_cool_down_is_noted_once_a_minute(db: Database, recorder: Recorder) -> None:
     """For each credential and model: a vendor that limits rates asks for one a second."""
     for model in ("small", "large", "small", "small"):
-        recorder.heard(Heard("cooling", model=model))
+        recorder.heard(heard("cooling", model=model))
     await recorder.close()
 
     assert sorted(each["model"] for each in await events(db)) == ["large", "small"]
@@ -127,11 +127,11 @@ async def test_what_the_database_could_not_take_is_kept(db: Database) -> None:
     flaky = Flaky(db, 2)
     recorder = Recorder(flaky, {}.get, retry_s=0.02)
     before = now_ms()
-    recorder.heard(Heard("opened"))
+    recorder.heard(heard("opened"))
     running = asyncio.create_task(recorder.run())
     while flaky.left:
         await asyncio.sleep(0.01)
-    recorder.heard(Heard("closed"))
+    recorder.heard(heard("closed"))
     async with asyncio.timeout(10):
         while len(found := await events(db)) < 2:
             await asyncio.sleep(0.01)
@@ -171,3 +171,16 @@ async def test_the_last_of_a_kind(db: Database) -> None:
         assert await last_event(reading, "chn_1", "crd_2", kinds) is None
         assert await last_event(reading, "chn_1", None, ["created"]) == whole
     assert whole.reason == "madeso"
+
+
+async def test_who_made_a_change(db: Database, recorder: Recorder) -> None:
+    """Traffic, unless the warden or an operator did."""
+    with recorder.acting("operator"):
+        recorder.heard(heard("returned"))
+    recorder.heard(heard("parked"))
+    await recorder.close()
+
+    assert [(each["kind"], each["actor"]) for each in await events(db)] == [
+        ("parked", "traffic"),
+        ("returned", "operator"),
+    ]
