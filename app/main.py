@@ -24,6 +24,7 @@ from app.base.events import announce, follow
 from app.base.money import format_usd
 from app.base.redis import connect
 from app.books import Books, redis_url
+from app.budget_alerts import BudgetAlerts
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.console.accounts import AccountsController, KeysController
 from app.console.books import BooksController
@@ -37,6 +38,7 @@ from app.console.prices import PriceBooksController, PricesController
 from app.console.problems import show_problem
 from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
+from app.counters import Counters
 from app.proxy.access import Keyring
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
@@ -74,12 +76,14 @@ class _Worker:
         self.keyring = Keyring(books.find_key, books.shards)
         self.leases = Leases(gate)
         spool = Spool(books.settings.data_dir / "spool")
-        self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
+        self.budget_alerts = BudgetAlerts(books.database)
+        mark = self.budget_alerts.mark
+        self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards, mark)
         self.relay = Relay(VendorTransport(), SandboxTransport())
         self.dispatcher = Dispatcher(Health(), Seats(books.wire))
         self.journey = Journey(
             keyring=self.keyring,
-            desk=AdmissionDesk(gate, books.warm_wallet),
+            desk=AdmissionDesk(gate, books.warm_wallet, Counters(books).bring, mark),
             dispatcher=self.dispatcher,
             relay=self.relay,
             clerk=self.clerk,
@@ -139,6 +143,7 @@ class _Worker:
             asyncio.create_task(follow(self.events, self.heard, self.missed), name="events"),
             asyncio.create_task(self.leases.keep(), name="leases"),
             asyncio.create_task(self.clerk.replay(), name="spool"),
+            asyncio.create_task(self.budget_alerts.keep(), name="budget alerts"),
         ]
         try:
             yield
