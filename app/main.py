@@ -25,6 +25,7 @@ from app.base.money import format_usd
 from app.base.redis import connect
 from app.base.tasks import end_all
 from app.books import Books, redis_url
+from app.budget_alerts import BudgetAlerts
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.console.accounts import AccountsController
 from app.console.apply import ApplyController
@@ -46,6 +47,7 @@ from app.console.routes import RoutesController
 from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
 from app.console.webhooks import AlertsController, WebhooksController
+from app.counters import Counters
 from app.key_desk import KeyDesk
 from app.proxy.access import Keyring, LastUse
 from app.proxy.admission import AdmissionDesk
@@ -89,7 +91,9 @@ class _Worker:
         self.keyring = Keyring(books.find_key, books.shards, Guesses(), self.last_use.note)
         self.leases = Leases(gate)
         spool = Spool(books.settings.data_dir / "spool")
-        self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
+        self.budget_alerts = BudgetAlerts(books.database)
+        mark = self.budget_alerts.mark
+        self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards, mark)
         self.relay = Relay(VendorTransport(), SandboxTransport())
         seats = Seats(books.wire)
         self.dispatcher = Dispatcher(Health(), seats)
@@ -102,7 +106,7 @@ class _Worker:
         self.dispatcher.health.listen(self.warden.recorder.heard)
         self.journey = Journey(
             keyring=self.keyring,
-            desk=AdmissionDesk(gate, books.warm_wallet),
+            desk=AdmissionDesk(gate, books.warm_wallet, Counters(books).bring, mark),
             dispatcher=self.dispatcher,
             relay=self.relay,
             clerk=self.clerk,
@@ -166,6 +170,7 @@ class _Worker:
             asyncio.create_task(self.warden.record(), name="channel events"),
             asyncio.create_task(self.warden.watch(), name="warden"),
             asyncio.create_task(self.last_use.keep(), name="last use"),
+            asyncio.create_task(self.budget_alerts.keep(), name="budget alerts"),
         ]
         try:
             yield
