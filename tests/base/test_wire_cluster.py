@@ -19,10 +19,10 @@ COUNT = Script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
 
 @pytest.fixture
 async def spread(redis_cluster: RedisCluster) -> AsyncIterator[Wire]:
+    for port in redis_cluster.ports:
+        assert redis_cluster.ask(port, "FLUSHALL") == "+OK"
     async with connected(redis_cluster.url) as wire:
         yield wire
-        for port in redis_cluster.ports:
-            redis_cluster.ask(port, "FLUSHALL")
 
 
 def keys(count: int) -> list[bytes]:
