@@ -1,5 +1,6 @@
 """What the warden does to the health of a worker, and what it reads of all workers'."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -62,14 +63,21 @@ async def test_a_test_parks_and_returns(client: redis.Redis) -> None:
 
 async def test_all_workers_are_counted(client: redis.Redis) -> None:
     """What is in flight at each of them keeps a drain from ending."""
+    telling = []
     for worker in ("wrk_1", "wrk_2"):
         health = Health()
         house = house_of(health, client)
         (way,) = health.ways()
         way.load.in_flight = 2
-        await Figures(client, health, worker).write()
+        telling.append(asyncio.create_task(Figures(client, health, worker).keep()))
 
-    assert in_flight(await house.ways()) == {"chn_1": 4}
+    async with asyncio.timeout(10):
+        while in_flight(await house.ways()) != {"chn_1": 4}:
+            await asyncio.sleep(0.01)
+
+    for task in telling:
+        task.cancel()
+    await asyncio.gather(*telling, return_exceptions=True)
 
 
 async def test_redis_away_is_said(client: redis.Redis) -> None:
