@@ -1,7 +1,6 @@
 """`create_app`: builds and joins both planes. Nobody imports this but the processes that serve."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from app.base.events import announce, follow
 from app.base.guesses import Guesses
 from app.base.money import format_usd
 from app.base.redis import connect
+from app.base.tasks import end_all
 from app.books import Books, redis_url
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.console.accounts import AccountsController
@@ -171,10 +171,7 @@ class _Worker:
             yield
         finally:
             await self.clerk.drain()
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await end_all(*tasks)
             await self.warden.close()
             await self.last_use.write(everything=True)
             await self.relay.close()
