@@ -1,7 +1,6 @@
 """Workers that share what they know over a real Redis; and what they do when it is emptied or gone."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -9,6 +8,7 @@ import pytest
 import redis.asyncio as redis
 
 from app.base.redis import HOUSE, connect
+from app.base.tasks import end_all
 from app.proxy.dispatch import Change, News, read_health
 from app.proxy.dispatch.way import Way
 from app.proxy.records import Outcome
@@ -29,9 +29,7 @@ class Worker(House):
         self._task = asyncio.create_task(self.news.keep())
 
     async def stop(self) -> None:
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
+        await end_all(self._task)
 
     async def break_(self, outcome: Outcome = DOWN, times: int = 5) -> None:
         """All that is asked of chn_1 fails."""
