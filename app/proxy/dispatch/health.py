@@ -61,6 +61,7 @@ class Health:
         self._wall_ms = wall_ms
         self._rng = rng or random.Random()  # noqa: S311 (jitter)
         self._known: dict[str, _Known] = {}
+        self._is_reconciled = False
         self._came: set[int] = set()  # ids of picks whose first content is there
         self._listeners: list[Listener] = []
 
@@ -68,19 +69,27 @@ class Health:
         self._listeners.append(listener)
 
     def ways_of(self, channel: Channel) -> tuple[Way, ...]:
+        """Those of a channel as the caller knows it. After the first `reconcile` that alone says what is current: a
+        request may have read the catalogue before it, and what such a one learns of what has changed is nothing."""
         known = self._known.get(channel.id)
-        if known is None or known.channel is not channel:
-            known = self._known[channel.id] = self._meet(channel, known)
-        return known.ways
+        if known is not None and known.channel is channel:
+            return known.ways
+        met = self._meet(channel, known)
+        if not self._is_reconciled:
+            self._settle(met, known)
+        return met.ways
 
     def reconcile(self, channels: Iterable[Channel]) -> None:
         """The catalogue was read anew. What was learnt stays where an operator has not changed where the way leads."""
+        self._is_reconciled = True
         current = {channel.id: channel for channel in channels}
         for gone in self._known.keys() - current.keys():
             for way in self._known.pop(gone).ways:
                 way.is_current = False
         for channel in current.values():
-            self.ways_of(channel)
+            known = self._known.get(channel.id)
+            if known is None or known.channel is not channel:
+                self._settle(self._meet(channel, known), known)
 
     def ways(self) -> Iterator[Way]:
         for known in self._known.values():
@@ -225,20 +234,25 @@ class Health:
         return self._wall_ms() + clock_ms - self.clock_ms()
 
     def _meet(self, channel: Channel, known: _Known | None) -> _Known:
+        """Its ways: those that are known, where they lead to the same place, and new ones."""
         old = {way.credential.id: way for way in known.ways} if known else {}
         ways = []
         for credential in channel.ways:
-            stamp = stamp_of(channel, credential)
-            before = old.get(credential.id)
+            stamp, before = stamp_of(channel, credential), old.get(credential.id)
             if before is None or before.stamp != stamp:
-                if before is not None:
-                    before.is_current = False
                 before = Way(channel, credential, stamp, before.load if before else Load())
-            before.meet(channel, credential)
             ways.append(before)
-        for credential_id in old.keys() - {way.credential.id for way in ways}:
-            old[credential_id].is_current = False
         return _Known(channel, tuple(ways))
+
+    def _settle(self, met: _Known, known: _Known | None) -> None:
+        """From now on these are the channel's ways."""
+        for way in known.ways if known else ():
+            way.is_current = False
+        credentials = {credential.id: credential for credential in met.channel.ways}
+        for way in met.ways:
+            way.is_current = True
+            way.meet(met.channel, credentials[way.credential.id])
+        self._known[met.channel.id] = met
 
     def _served(self, taken: Taken, now: int) -> None:
         way, breaker = taken.way, taken.way.breaker

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from app.base.clock import now_ms
 from app.base.ids import new_id
 from app.base.redis import HOUSE
+from app.base.tasks import end_all
 from app.proxy.dispatch.change import Change
 from app.proxy.dispatch.figures import STANDING, Figures, read_health, read_standing
 from app.proxy.dispatch.health import Health
@@ -61,12 +62,12 @@ class News:
 
     async def keep(self) -> None:
         """Until cancelled."""
+        work = (self._send(), self._follow(), self._repair(), self._figures.keep())
+        tasks = [asyncio.create_task(each, name="news") for each in work]
         try:
-            async with asyncio.TaskGroup() as group:
-                for work in (self._send(), self._follow(), self._repair(), self._figures.keep()):
-                    group.create_task(work)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            await asyncio.shield(self._leave())
+            await asyncio.shield(self._leave(tasks))
 
     def _note(self, change: Change) -> None:
         self._outbox.append(change)
@@ -111,10 +112,7 @@ class News:
     async def _listen(self, link: "redis.client.PubSub") -> None:
         """Until the link breaks: one that is quiet has to answer a ping."""
         pinged = False
-        task = asyncio.current_task()
         while True:
-            if task is not None and task.cancelling():
-                raise asyncio.CancelledError  # redis-py may swallow it where an answer comes at the same moment
             message = await link.get_message(timeout=_QUIET_S)
             if message is None and pinged:
                 raise TimeoutError("no answer to a ping")
@@ -176,8 +174,9 @@ class News:
             return True
         return not any(way.stamp == change.stamp for way in self._health.find(change.channel_id, change.credential_id))
 
-    async def _leave(self) -> None:
-        """What it had found out and not told yet is told; its figures are no longer anybody's."""
+    async def _leave(self, tasks: list[asyncio.Task[None]]) -> None:
+        """What it had found out and not told yet is written down; its figures are no longer anybody's."""
+        await end_all(*tasks)
         try:
             async with asyncio.timeout(_RETRY_S):
                 for change in self._outbox:
