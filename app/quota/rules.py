@@ -135,7 +135,7 @@ def _counters(subject: Subject, now_ms: int) -> tuple[Counter, ...]:
 def _pack(subject: Subject, counters: Sequence[Counter]) -> list[object]:
     """The order is admit.lua's."""
     limits = subject.limits
-    rates = [limits.rpm, limits.tpm, limits.concurrency, WINDOWS_KEPT_S if counters else _RATES_KEPT_S]
+    rates: list[object] = [limits.rpm, limits.tpm, limits.concurrency, WINDOWS_KEPT_S if counters else _RATES_KEPT_S]
     if not counters:
         return rates
     fields = [f"{counter.name}{sign}" for counter in counters for sign in ("", "+", "@")]
