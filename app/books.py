@@ -1,6 +1,7 @@
 """The back rooms, joined: what the bookkeeper, verify and the workers share. No web framework, no transport."""
 
 import asyncio
+from collections.abc import Sequence
 
 from app.base.clock import monotonic_ms, now_ms
 from app.base.crypto import Sealer
@@ -9,8 +10,8 @@ from app.base.ids import digest, made_at_ms
 from app.base.receipt import Usage
 from app.base.redis import embedded_url
 from app.base.wire import Wire
-from app.catalog.customers import key_of_secret
 from app.catalog.installation import read_installation
+from app.catalog.keys import key_of_secret, write_uses
 from app.catalog.pricing import Prices, amount_nano
 from app.catalog.records import Key
 from app.catalog.versions import prices_of
@@ -81,6 +82,10 @@ class Books:
     async def find_key(self, secret_digest: bytes) -> Key | None:
         async with self.database.read() as db:
             return await key_of_secret(db, secret_digest)
+
+    async def write_uses(self, uses: Sequence[tuple[str, int, str]]) -> None:
+        async with self.database.write() as db:
+            await write_uses(db, uses)
 
     async def is_posted(self, request_id: str) -> bool:
         async with self.database.read() as db:

@@ -8,6 +8,8 @@ from rich.table import Table
 
 from app.base.database import Database
 from app.books import open_books
+from app.commands.apply import apply
+from app.commands.channel import channel
 from app.commands.common import AsJson, console
 from app.commands.common import read_settings as _settings
 from app.commands.common import run as _run
@@ -21,7 +23,9 @@ from app.supervisor import serve as supervise
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 cli.add_typer(prices, name="prices")
+cli.add_typer(channel, name="channel")
 cli.command()(statement)
+cli.command()(apply)
 
 
 @cli.command()

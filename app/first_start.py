@@ -8,8 +8,9 @@ from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.ids import digest
 from app.base.money import NANO_PER_USD, parse_usd
-from app.catalog.customers import create_account, create_key
+from app.catalog.customers import create_account
 from app.catalog.installation import read_installation, write_installation
+from app.catalog.keys import create_key
 from app.catalog.offers import create_channel, put_model
 from app.catalog.pricing import Prices
 from app.catalog.records import Timeouts

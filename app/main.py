@@ -1,7 +1,6 @@
 """`create_app`: builds and joins both planes. Nobody imports this but the processes that serve."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -21,29 +20,40 @@ from redis.exceptions import RedisError
 
 from app.base.errors import ServiceUnavailable
 from app.base.events import announce, follow
+from app.base.guesses import Guesses
 from app.base.money import format_usd
 from app.base.redis import connect
+from app.base.tasks import end_all
 from app.books import Books, redis_url
 from app.budget_alerts import BudgetAlerts
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
-from app.console.accounts import AccountsController, KeysController
+from app.console.accounts import AccountsController
+from app.console.apply import ApplyController
 from app.console.books import BooksController
 from app.console.channels import ChannelsController
 from app.console.corrections import CorrectionsController
+from app.console.events import ChannelEventsController
+from app.console.health import HealthController
 from app.console.journal import JournalController
+from app.console.keys import AccountKeysController, KeysController
 from app.console.models import ModelsController
-from app.console.office import Office, operator_guard
-from app.console.page import console_page
+from app.console.office import Office
+from app.console.operators import OperatorsController
+from app.console.page import console_asset, console_page
 from app.console.prices import PriceBooksController, PricesController
 from app.console.problems import show_problem
+from app.console.remit import given_remit, operator_guard
 from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
+from app.console.webhooks import AlertsController, WebhooksController
 from app.counters import Counters
-from app.proxy.access import Keyring
+from app.key_desk import KeyDesk
+from app.proxy.access import Keyring, LastUse
 from app.proxy.admission import AdmissionDesk
 from app.proxy.counter import Counter
-from app.proxy.dispatch import Dispatcher, Health
+from app.proxy.dispatch import Dispatcher, Health, News
 from app.proxy.door import hot_paths, make_door
+from app.proxy.issuing import Issuing
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
 from app.proxy.relay.probe import probe_channel
@@ -55,6 +65,8 @@ from app.quota.gate import Gate
 from app.quota.seats import Seats
 from app.settings import Settings
 from app.till import Till
+from app.warden.house import make_house
+from app.warden.warden import Warden
 
 __all__ = ["App", "create_app"]
 
@@ -73,7 +85,8 @@ class _Worker:
         self._reading = asyncio.Lock()
         self.events: redis.Redis = connect(redis_url(books.settings))
         gate = Gate(books.wire, books.settings.lease_seconds * 1000)
-        self.keyring = Keyring(books.find_key, books.shards)
+        self.last_use = LastUse(books.write_uses)
+        self.keyring = Keyring(books.find_key, books.shards, Guesses(), self.last_use.note)
         self.leases = Leases(gate)
         spool = Spool(books.settings.data_dir / "spool")
         self.budget_alerts = BudgetAlerts(books.database)
@@ -81,6 +94,12 @@ class _Worker:
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards, mark)
         self.relay = Relay(VendorTransport(), SandboxTransport())
         self.dispatcher = Dispatcher(Health(), Seats(books.wire))
+        self.news = News(self.events, self.dispatcher.health)
+        house = make_house(
+            lambda: self.snapshot.channels, self.relay, self.dispatcher.health, self.events, self.announce
+        )
+        self.warden = Warden(books, house)
+        self.dispatcher.health.listen(self.warden.recorder.heard)
         self.journey = Journey(
             keyring=self.keyring,
             desk=AdmissionDesk(gate, books.warm_wallet, Counters(books).bring, mark),
@@ -100,6 +119,8 @@ class _Worker:
             self.keyring.forget(name)
         elif kind == "account":
             self.keyring.forget_account(name)
+        elif kind == "book":
+            self.keyring.forget_book(name)
         elif kind == "catalog":
             await self.reload()
 
@@ -116,9 +137,7 @@ class _Worker:
                 self._is_stale = True
             else:
                 self._is_stale = False
-                self.dispatcher.reconcile(
-                    {each.id: each for route in self.snapshot.routes.values() for each in route}.values()
-                )
+                self.dispatcher.reconcile(channel for channel in self.snapshot.channels if channel.enabled)
 
     async def stay_fresh(self) -> None:
         """Reads again what could not be read, until cancelled."""
@@ -142,17 +161,20 @@ class _Worker:
             asyncio.create_task(self.stay_fresh(), name="catalogue"),
             asyncio.create_task(follow(self.events, self.heard, self.missed), name="events"),
             asyncio.create_task(self.leases.keep(), name="leases"),
+            asyncio.create_task(self.news.keep(), name="news"),
             asyncio.create_task(self.clerk.replay(), name="spool"),
             asyncio.create_task(self.budget_alerts.keep(), name="budget alerts"),
+            asyncio.create_task(self.warden.record(), name="channel events"),
+            asyncio.create_task(self.warden.watch(), name="warden"),
+            asyncio.create_task(self.last_use.keep(), name="last use"),
         ]
         try:
             yield
         finally:
             await self.clerk.drain()
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await end_all(*tasks)
+            await self.warden.close()
+            await self.last_use.write(everything=True)
             await self.relay.close()
             await self.dispatcher.close()
             await self.events.aclose()
@@ -185,34 +207,53 @@ def create_app(books: Books) -> App:
         sealer=books.sealer,
         wallets=books.wallets,
         admin_digest=books.admin_digest,
+        guesses=Guesses(),
+        trusted_proxies=books.settings.trusted_networks,
         default_base_urls={name: provider.base_url for name, provider in PROVIDERS.items()},
         announce=worker.announce,
         apply_credits=books.apply_credits,
         take_back=books.take_back,
         verify=books.verify,
         probe_channel=lambda channel, model: probe_channel(worker.relay, channel, model),
+        channel_health=worker.warden.look,
+        ask_balance=worker.warden.ask_balance,
+        unpark=worker.warden.unpark,
     )
     admin = Router(
         "/admin/v1",
         route_handlers=[
             AccountsController,
+            AccountKeysController,
             KeysController,
+            ApplyController,
             ChannelsController,
             ModelsController,
             PriceBooksController,
             PricesController,
             BooksController,
+            *(ChannelEventsController, HealthController, WebhooksController, AlertsController),
             *(CorrectionsController, JournalController, ReportsController, StatementsController, VouchersController),
+            OperatorsController,
         ],
         guards=[operator_guard],
-        dependencies={"office": Provide(lambda: office, sync_to_thread=False)},
+        dependencies={
+            "office": Provide(lambda: office, sync_to_thread=False),
+            "remit": Provide(given_remit, sync_to_thread=False),
+        },
     )
-    doors = make_door(worker.journey, Counter(worker.keyring, till.redeem, till), books.settings.max_body_bytes)
+    doors = make_door(
+        worker.journey,
+        Counter(worker.keyring, till.redeem, till),
+        Issuing(worker.keyring, KeyDesk(books.database, worker.announce)),
+        books.settings.max_body_bytes,
+        books.settings.trusted_networks,
+    )
     litestar = Litestar(
         route_handlers=[
             *doors,
             admin,
             console_page,
+            console_asset,
             *_health(worker),
         ],
         state=State({"office": office}),

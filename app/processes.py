@@ -46,7 +46,7 @@ async def run_worker(settings: Settings, supervisor: int, door_fd: int) -> None:
         interface="asgi3",
         http=HttpProtocol,
         ws="none",
-        proxy_headers=False,  # who may say whose address it is has to be told first
+        proxy_headers=False,  # the door reads them, where they may be believed
         lifespan="on",
         log_config=None,
         access_log=False,

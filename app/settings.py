@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from app.base.addresses import Network, read_network
+
 __all__ = ["Settings", "SettingsError", "load_settings", "start_logging"]
 
 
@@ -31,7 +33,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     shards: int = 64  # fixed at the first start
     lease_seconds: int = 60  # how long a hold outlives the last sign of life of its worker
     max_body_bytes: int = 32 * 1024 * 1024
+    trusted_proxies: str = ""  # networks, by comma: whose `X-Forwarded-For` is believed
     drain_seconds: int = 30  # how long a running stream may go on after SIGTERM
+    retest_seconds: int = 60  # how long a parked credential rests before its first test; then twice as long each time
     # What an ending costs the customer: `full`, `delivered` or `free`; see `proxy.settlement.policies`.
     policy_cut: str = "delivered"  # the vendor broke off in mid-answer
     policy_client_gone: str = "full"  # the customer hung up
@@ -39,6 +43,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     policy_out_of_credit: str = "delivered"  # the wallet could not pay for more of a stream
     policy_no_usage: str = "full"  # complete, but the vendor sent no usage: it is counted here
     policy_expired: str = "free"  # the worker died: `full` is the worst case that was held
+
+    @property
+    def trusted_networks(self) -> tuple[Network, ...]:
+        return tuple(read_network(each.strip()) for each in self.trusted_proxies.split(",") if each.strip())
 
     @property
     def embedded_redis(self) -> bool:
@@ -56,6 +64,7 @@ _BOUNDS = {
     "lease_seconds": (1, 3600),
     "max_body_bytes": (1024, 2**31),
     "drain_seconds": (1, 3600),
+    "retest_seconds": (1, 3600),
 }
 _CHOICES = {
     "policy_cut": ("full", "delivered", "free"),
@@ -78,6 +87,10 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     settings = Settings(**values)  # type: ignore[arg-type]
     if settings.log_level not in _LOG_LEVELS:
         raise SettingsError(f"TOLLGATE_LOG_LEVEL must be one of {', '.join(_LOG_LEVELS)}")
+    try:
+        _ = settings.trusted_networks
+    except ValueError:
+        raise SettingsError("TOLLGATE_TRUSTED_PROXIES must be networks such as 10.0.0.0/8,2001:db8::1") from None
     data_dir = settings.data_dir.resolve()
     return msgspec.structs.replace(
         settings,

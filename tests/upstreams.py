@@ -8,6 +8,7 @@ What is sent is sent to the byte, and a connection can be refused, swallowed, le
 import asyncio
 import json
 import socket
+import ssl
 import struct
 import threading
 from collections import deque
@@ -100,8 +101,10 @@ class Vendor:
 
     behaviour: Behaviour
     port: int = 0
+    tls: ssl.SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
+    connections: int = 0
     faults: list[Exception] = field(default_factory=list)  # the vendor's own: a test that has some is wrong
     _queue: deque[Behaviour] = field(default_factory=deque)
     _server: asyncio.Server | None = None
@@ -109,7 +112,7 @@ class Vendor:
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}/v1"
 
     def then(self, *behaviours: Behaviour) -> Self:
         """The next requests are met with these, in this order; later ones with the behaviour that stands."""
@@ -117,7 +120,7 @@ class Vendor:
         return self
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -130,6 +133,7 @@ class Vendor:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
+        self.connections += 1
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -171,8 +175,8 @@ class Street:
         self._sockets: list[socket.socket] = []
         self._thread.start()
 
-    def open(self, behaviour: Behaviour) -> Vendor:
-        vendor = Vendor(behaviour)
+    def open(self, behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> Vendor:
+        vendor = Vendor(behaviour, tls=tls)
         self._run(vendor.start())
         return vendor
 

@@ -38,8 +38,13 @@ async def raise_alert(
     waiting = [
         {"alert_id": alert_id, "webhook_id": hook.id, "attempts": 0, "next_at_ms": at_ms, "status": "waiting"}
         for hook in found
-        if (hook.kinds is None or kind in hook.kinds) and (hook.account_id is None or hook.account_id in lineage)
+        if _wants(hook.kinds, kind) and (hook.account_id is None or hook.account_id in lineage)
     ]
     if waiting:
         await db.execute(insert(deliveries), waiting)
     return True
+
+
+def _wants(kinds: list[str] | None, kind: str) -> bool:
+    """`kinds` are full ones, or all below a word: `channel.*`."""
+    return kinds is None or kind in kinds or any(kind.startswith(each[:-1]) for each in kinds if each.endswith(".*"))

@@ -1,6 +1,7 @@
-"""Changes, announced to every worker over Redis pub/sub: `key:<id>`, `account:<id>` or `catalog`. An operator's write
-is answered once every worker has taken note, so that the next request finds it wherever it lands. Announcements can be
-missed, so whoever follows is told when that may have happened, and again for as long as the link is down.
+"""Changes, announced to every worker over Redis pub/sub: `key:<id>`, `account:<id>`, `book:<name>` or `catalog`. An
+operator's write is answered once every worker has taken note, so that the next request finds it wherever it lands.
+Announcements can be missed, so whoever follows is told when that may have happened, and again for as long as the link
+is down.
 """
 
 import asyncio
@@ -63,10 +64,7 @@ async def follow(
 async def _listen(client: redis.Redis, link: "redis.client.PubSub", heard: Callable[[str], Awaitable[None]]) -> None:
     """Until the link breaks. A dead one looks like a quiet one, so silence has to answer a ping."""
     pinged = False
-    task = asyncio.current_task()
     while True:
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError  # redis-py may swallow it where an answer comes at the same moment
         message = await link.get_message(ignore_subscribe_messages=False, timeout=_QUIET_S)
         if message is not None:
             pinged = False

@@ -6,29 +6,37 @@ any look-up; only the SHA-256 of a key is ever stored.
 
 import hashlib
 import random
+import re
 import secrets
 import time
 import zlib
 
 __all__ = [
     "KEY_PREFIX",
+    "OPERATOR_PREFIX",
     "digest",
     "hint",
     "is_wellformed_key",
+    "is_wellformed_token",
+    "keys_in",
     "made_at_ms",
     "new_id",
     "new_key",
+    "new_operator_token",
     "new_request_id",
     "shard_of",
 ]
 
 KEY_PREFIX = "sk-"
+OPERATOR_PREFIX = "tg-op-"
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SECRET_LETTERS = 43  # 62^43 > 2^256
 _CHECK_LETTERS = 6  # 62^6 > 2^32
 _TIME_DIGITS = 12
 _RANDOM_DIGITS = 16
 _KEY_LENGTH = len(KEY_PREFIX) + _SECRET_LETTERS + _CHECK_LETTERS
+# Looked for at every place: what precedes a key, or follows it, may be a letter too.
+_KEY_SHAPE = re.compile(rf"(?=({KEY_PREFIX}[0-9A-Za-z]{{{_SECRET_LETTERS + _CHECK_LETTERS}}}))", re.ASCII)
 
 
 # Ids are unique, not secret, so they need no system call each: seeded once a process from the system's randomness.
@@ -65,6 +73,22 @@ def is_wellformed_key(key: str) -> bool:
     if len(key) != _KEY_LENGTH or not key.startswith(KEY_PREFIX) or not key.isascii():
         return False
     return _checksum(key[len(KEY_PREFIX) : -_CHECK_LETTERS]) == key[-_CHECK_LETTERS:]
+
+
+def keys_in(text: str) -> list[str]:
+    """The customer keys in a text, such as a line of a log: each once, in its order."""
+    return list(dict.fromkeys(key for key in _KEY_SHAPE.findall(text) if is_wellformed_key(key)))
+
+
+def new_operator_token() -> str:
+    """A fresh token of an operator: as random as a key, with a checksum like it."""
+    secret = _base62(secrets.randbits(256), _SECRET_LETTERS)
+    return f"{OPERATOR_PREFIX}{secret}{_checksum(secret)}"
+
+
+def is_wellformed_token(token: str) -> bool:
+    """The same of an operator's token."""
+    return is_wellformed_key(KEY_PREFIX + token.removeprefix(OPERATOR_PREFIX)) and token.startswith(OPERATOR_PREFIX)
 
 
 def digest(secret: str) -> bytes:

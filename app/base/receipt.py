@@ -59,10 +59,12 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     multiplier: int = MULTIPLIER_ONE
     input_bound: int = 0  # the worst case that is held, in tokens
     output_bound: int = 0
+    member_id: str | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The immutable record of one request, as it goes through the stream of its shard."""
+    """The immutable record of one request, as it goes through the stream of its shard. `account_id` is the account that
+    pays; `member_id` the one whose key it was, where that is another."""
 
     request_id: str
     created_at_ms: int
@@ -88,6 +90,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempts: tuple[Attempt, ...] = ()
     ttft_ms: int | None = None
     duration_ms: int = 0
+    member_id: str | None = None
 
 
 class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
 from app.base.errors import Conflict, InvalidField
+from app.base.limits import Limits
 from app.base.money import MULTIPLIER_ONE
 from app.catalog.pricing import Prices, Sale
 from app.catalog.records import Book
@@ -53,9 +54,9 @@ async def require_book(db: AsyncConnection, name: str) -> None:
 async def put_book(
     db: AsyncConnection, name: str, values: Mapping[str, Any], prices: Mapping[str, Prices | None]
 ) -> tuple[Book, bool]:
-    """Creates or changes a book; whether it is new. `values` may have `multiplier` and `description`: what they leave
-    out stays, and so do the prices of models that `prices` does not name. None takes a model's own price away. Changed
-    prices become a new version, equal ones keep theirs. Raises InvalidField."""
+    """Creates or changes a book; whether it is new. `values` may have `multiplier`, `description` and `limits`: what
+    they leave out stays, and so do the prices of models that `prices` does not name. None takes a model's own price
+    away. Changed prices become a new version, equal ones keep theirs. Raises InvalidField."""
     if name == DEFAULT_BOOK:
         if values.get("multiplier", MULTIPLIER_ONE) != MULTIPLIER_ONE:
             raise InvalidField("multiplier", "the default book is the models' own prices: its multiplier is 1")
@@ -140,4 +141,5 @@ def _book(row: Row[Any], own: dict[str, Sale]) -> Book:
         description=row.description,
         own=own,
         created_at_ms=row.created_at_ms,
+        limits=msgspec.convert(row.limits, Limits),
     )

@@ -1,83 +1,76 @@
-"""Accounts and their keys."""
+"""Accounts, and which are whose members."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Row, insert, or_, select, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
-from app.base.ids import digest, hint, new_id, new_key
-from app.base.limits import Limits
+from app.base.errors import InvalidField
+from app.base.ids import new_id
 from app.catalog.books import require_book
-from app.catalog.records import Account, Key
-from app.catalog.tables import DEFAULT_BOOK, accounts, key_secrets, keys
+from app.catalog.lineage import account_of, lock_tree, place_below, subtree
+from app.catalog.records import Account
+from app.catalog.tables import DEFAULT_BOOK, accounts
 
-__all__ = [
-    "books_of_accounts",
-    "create_account",
-    "create_key",
-    "find_account",
-    "find_key",
-    "key_of_secret",
-    "list_accounts",
-    "list_keys",
-    "rotate_key",
-    "update_account",
-    "update_key",
-]
-
+__all__ = ["books_of_accounts", "create_account", "find_account", "list_accounts", "update_account"]
 
 _IDS_A_QUERY = 10_000
 
-_UNLIMITED = {
-    "models": None,
-    "allowed_cidrs": None,
-    "expires_at_ms": None,
-    "rpm": 0,
-    "tpm": 0,
-    "concurrency": 0,
-    "enabled": True,
-}
 
-_with_secret = (
-    select(
-        keys,
-        accounts.c.book,
-        key_secrets.c.hint,
-        key_secrets.c.expires_at_ms.label("secret_expires_at_ms"),
-    )
-    .join(key_secrets, key_secrets.c.key_id == keys.c.id)
-    .join(accounts, accounts.c.id == keys.c.account_id)
-)
-
-
-async def create_account(db: AsyncConnection, name: str, book: str = DEFAULT_BOOK) -> Account:
-    """Raises InvalidField where there is no such book."""
+async def create_account(db: AsyncConnection, name: str, book: str = DEFAULT_BOOK, **values: Any) -> Account:
+    """`values` are columns. Raises InvalidField where there is no such book or parent, Conflict where that is too deep
+    down."""
     await require_book(db, book)
-    account = Account(id=new_id("acc"), name=name, book=book, created_at_ms=now_ms())
-    columns = {"id": account.id, "name": name, "book": book, "created_at_ms": account.created_at_ms}
-    await db.execute(insert(accounts).values(**columns))
+    if (parent_id := values.get("parent_id")) is not None:
+        await lock_tree(db)
+        await place_below(db, parent_id, {})
+    elif values.get("wallet") == "shared":
+        raise InvalidField("wallet", "only an account with a parent can share a wallet")
+    account_id = new_id("acc")
+    await db.execute(insert(accounts).values(id=account_id, name=name, book=book, created_at_ms=now_ms(), **values))
+    account = await find_account(db, account_id)
+    assert account is not None
     return account
 
 
-async def update_account(db: AsyncConnection, account_id: str, values: dict[str, Any]) -> Account | None:
-    """Raises InvalidField where there is no such book."""
+async def update_account(db: AsyncConnection, account_id: str, values: Mapping[str, Any]) -> Account | None:
+    """None where there is no such account. Raises InvalidField and Conflict like create_account."""
     if "book" in values:
         await require_book(db, values["book"])
+    if "parent_id" in values or "wallet" in values:
+        await lock_tree(db)
+        account = await find_account(db, account_id)
+        if account is None:
+            return None
+        parent_id = values.get("parent_id", account.parent_id)
+        if parent_id is None and values.get("wallet", account.wallet) == "shared":
+            raise InvalidField("wallet", "only an account with a parent can share a wallet")
+        if parent_id is not None and parent_id != account.parent_id:
+            await place_below(db, parent_id, await subtree(db, account_id))
     if values:
         await db.execute(update(accounts).where(accounts.c.id == account_id).values(**values))
     return await find_account(db, account_id)
 
 
-async def find_account(db: AsyncConnection, account_id: str) -> Account | None:
-    row = (await db.execute(select(accounts).where(accounts.c.id == account_id))).first()
-    return _account(row) if row else None
+async def find_account(db: AsyncConnection, account_id: str, *, stays: bool = False) -> Account | None:
+    """One that `stays` is not changed by others until the end of the transaction."""
+    query = select(accounts).where(accounts.c.id == account_id)
+    row = (await db.execute(query.with_for_update(read=True) if stays else query)).first()
+    return account_of(row) if row else None
 
 
-async def list_accounts(db: AsyncConnection, after: str, limit: int) -> list[Account]:
-    """Oldest first, those after the id `after`."""
-    rows = await db.execute(select(accounts).where(accounts.c.id > after).order_by(accounts.c.id).limit(limit))
-    return [_account(row) for row in rows]
+async def list_accounts(
+    db: AsyncConnection, after: str, limit: int, *, parent_id: str | None = None, among: Collection[str] | None = None
+) -> list[Account]:
+    """Oldest first, those after the id `after`; of one parent, and of those `among`, where they are given."""
+    query = select(accounts).where(accounts.c.id > after).order_by(accounts.c.id).limit(limit)
+    if parent_id is not None:
+        query = query.where(accounts.c.parent_id == parent_id)
+    if among is not None:
+        query = query.where(accounts.c.id.in_(among))
+    return [account_of(row) for row in await db.execute(query)]
 
 
 async def books_of_accounts(db: AsyncConnection, account_ids: list[str]) -> dict[str, str]:
@@ -88,86 +81,3 @@ async def books_of_accounts(db: AsyncConnection, account_ids: list[str]) -> dict
         rows = await db.execute(select(accounts.c.id, accounts.c.book).where(accounts.c.id.in_(some)))
         found |= {row.id: row.book for row in rows}
     return found
-
-
-def _account(row: Row[Any]) -> Account:
-    return Account(id=row.id, name=row.name, book=row.book, created_at_ms=row.created_at_ms)
-
-
-async def create_key(db: AsyncConnection, account_id: str, values: dict[str, Any]) -> tuple[Key, str]:
-    """A new key and its secret, which nobody can read again. What `values` leaves out is not limited."""
-    key_id, secret = new_id("key"), new_key()
-    created = now_ms()
-    await db.execute(
-        insert(keys).values(id=key_id, account_id=account_id, created_at_ms=created, **{**_UNLIMITED, **values})
-    )
-    await _add_secret(db, key_id, secret)
-    key = await find_key(db, key_id)
-    assert key is not None
-    return key, secret
-
-
-async def update_key(db: AsyncConnection, key_id: str, values: dict[str, Any]) -> Key | None:
-    if values:
-        await db.execute(update(keys).where(keys.c.id == key_id).values(**values))
-    return await find_key(db, key_id)
-
-
-async def rotate_key(db: AsyncConnection, key_id: str, overlap_ms: int) -> str:
-    """A new secret for the same key; the earlier ones work for `overlap_ms` more."""
-    ends = now_ms() + overlap_ms
-    await db.execute(
-        update(key_secrets)
-        .where(
-            key_secrets.c.key_id == key_id,
-            or_(key_secrets.c.expires_at_ms.is_(None), key_secrets.c.expires_at_ms > ends),
-        )
-        .values(expires_at_ms=ends)
-    )
-    secret = new_key()
-    await _add_secret(db, key_id, secret)
-    return secret
-
-
-async def _add_secret(db: AsyncConnection, key_id: str, secret: str) -> None:
-    await db.execute(
-        insert(key_secrets).values(
-            digest=digest(secret), key_id=key_id, hint=hint(secret), expires_at_ms=None, created_at_ms=now_ms()
-        )
-    )
-
-
-async def find_key(db: AsyncConnection, key_id: str) -> Key | None:
-    query = _with_secret.where(keys.c.id == key_id, key_secrets.c.expires_at_ms.is_(None))
-    row = (await db.execute(query)).first()
-    return _key(row) if row else None
-
-
-async def list_keys(db: AsyncConnection, account_id: str | None, after: str, limit: int) -> list[Key]:
-    query = _with_secret.where(keys.c.id > after, key_secrets.c.expires_at_ms.is_(None))
-    if account_id is not None:
-        query = query.where(keys.c.account_id == account_id)
-    return [_key(row) for row in await db.execute(query.order_by(keys.c.id).limit(limit))]
-
-
-async def key_of_secret(db: AsyncConnection, secret_digest: bytes) -> Key | None:
-    """The key that a secret opens; its expiry is the earlier of the key's and the secret's."""
-    row = (await db.execute(_with_secret.where(key_secrets.c.digest == secret_digest))).first()
-    return _key(row) if row else None
-
-
-def _key(row: Row[Any]) -> Key:
-    ends = [at for at in (row.expires_at_ms, row.secret_expires_at_ms) if at is not None]
-    return Key(
-        id=row.id,
-        account_id=row.account_id,
-        book=row.book,
-        name=row.name,
-        hint=row.hint,
-        models=None if row.models is None else tuple(row.models),
-        allowed_cidrs=None if row.allowed_cidrs is None else tuple(row.allowed_cidrs),
-        expires_at_ms=min(ends, default=None),
-        limits=Limits(rpm=row.rpm, tpm=row.tpm, concurrency=row.concurrency),
-        enabled=row.enabled,
-        created_at_ms=row.created_at_ms,
-    )

@@ -14,6 +14,8 @@ from app.base.clock import now_ms
 from app.base.crypto import Sealer
 from app.base.ids import new_id
 from app.base.limits import Limits
+from app.catalog.channel_changes import note_changes
+from app.catalog.channel_events import add_event
 from app.catalog.pricing import Cost, Prices
 from app.catalog.records import Channel, Model, Routing, Timeouts, VendorLimits
 from app.catalog.sealed import open_credentials, open_shaping, seal_credentials, seal_shaping
@@ -43,6 +45,7 @@ async def create_channel(
     await db.execute(insert(channels).values(id=channel_id, created_at_ms=now_ms(), **row))
     channel = await find_channel(db, sealer, channel_id)
     assert channel is not None
+    await add_event(db, channel_id, "created", f"serves {', '.join(channel.models)}")
     return channel
 
 
@@ -54,15 +57,19 @@ async def update_channel(
     costs: Mapping[str, Prices] | None = None,
 ) -> Channel | None:
     """`costs` replaces all of them: changed ones become new versions, equal ones keep theirs."""
+    old = await find_channel(db, sealer, channel_id, for_change=True)
+    if old is None:
+        return None
     values = _sealed(sealer, channel_id, values)
     if costs is not None:
-        old = await db.scalar(select(channels.c.cost_versions).where(channels.c.id == channel_id).with_for_update())
-        if old is None:
-            return None
-        values = {**values, "cost_versions": await _versioned(db, channel_id, costs, old)}
+        versions = {name: cost.version for name, cost in old.costs.items()}
+        values = {**values, "cost_versions": await _versioned(db, channel_id, costs, versions)}
     if values:
         await db.execute(update(channels).where(channels.c.id == channel_id).values(**values))
-    return await find_channel(db, sealer, channel_id)
+    channel = await find_channel(db, sealer, channel_id)
+    assert channel is not None
+    await note_changes(db, old, channel)
+    return channel
 
 
 async def _versioned(

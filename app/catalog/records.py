@@ -17,6 +17,7 @@ __all__ = [
     "HeaderRules",
     "Key",
     "Model",
+    "Operator",
     "PriceVersion",
     "Routing",
     "Shaping",
@@ -71,6 +72,17 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     issued_by: str | None = None  # the key that issued it
     last_used_at_ms: int | None = None
     last_used_address: str | None = None
+
+
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
+    """Who runs the part of the house that is `account_id` and the accounts below it."""
+
+    id: str
+    name: str
+    account_id: str
+    hint: str
+    enabled: bool
+    created_at_ms: int
 
 
 class VendorLimits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -128,6 +140,9 @@ class Shaping(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     proxy: str | None = None  # http://, https:// or socks5://, with its user and password
     tls: Tls = Tls()
     http2: bool = False
+
+    def __repr__(self) -> str:
+        return "Shaping(…)"
 
 
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

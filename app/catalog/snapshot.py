@@ -18,12 +18,13 @@ __all__ = ["EMPTY", "Snapshot", "build_snapshot", "load_snapshot"]
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """Models that somebody may buy, by name; for each the enabled channels that serve it, highest priority first; and
-    for each price book what its customers pay."""
+    """Models that somebody may buy, by name; for each the enabled channels that serve it, highest priority first; for
+    each price book what its customers pay; and all channels, also those that are off."""
 
     models: dict[str, Model]
     routes: dict[str, tuple[Channel, ...]]
     sales: dict[str, dict[str, Sale]]  # by book, then by model
+    channels: tuple[Channel, ...] = ()
 
     def sale(self, model_name: str, book: str) -> Sale | None:
         """What a customer with this price book pays; None where the model is not sold to them. A book that is not known
@@ -38,6 +39,7 @@ EMPTY = Snapshot({}, {}, {DEFAULT_BOOK: {}})
 def build_snapshot(models: Iterable[Model], channels: Iterable[Channel], books: Iterable[Book] = ()) -> Snapshot:
     """Pure: only models with a price are sold, and only enabled channels serve."""
     known = {model.name: model for model in models}
+    channels = tuple(channels)
     sales = _price_all(known, books)
     priced = {name for each in sales.values() for name in each}
     on_sale = {name: model for name, model in known.items() if name in priced}
@@ -47,7 +49,7 @@ def build_snapshot(models: Iterable[Model], channels: Iterable[Channel], books: 
         for name in channel.models:
             if name in routes:
                 routes[name].append(channel)
-    return Snapshot(on_sale, {name: tuple(route) for name, route in routes.items()}, sales)
+    return Snapshot(on_sale, {name: tuple(route) for name, route in routes.items()}, sales, channels)
 
 
 def _price_all(models: Mapping[str, Model], books: Iterable[Book]) -> dict[str, dict[str, Sale]]:

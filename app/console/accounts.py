@@ -1,37 +1,54 @@
-"""Accounts, their credit and their keys."""
+"""Accounts, their members and their credit."""
 
-import ipaddress
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from litestar import Controller, Request, get, patch, post
+from litestar import Controller, get, patch, post
 from litestar.params import Parameter
 from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.clock import iso, now_ms, parse_iso
-from app.base.errors import InvalidField, NotFound, ServiceUnavailable
+from app.base.clock import iso
+from app.base.errors import Conflict, InvalidField, NotFound, ServiceUnavailable
 from app.base.money import format_usd, parse_usd
 from app.catalog import customers
-from app.catalog.records import Account, Key
+from app.catalog.lineage import payer_of, subtree
+from app.catalog.records import Account
 from app.catalog.tables import DEFAULT_BOOK
+from app.console.key_fields import Name, read_expiry
+from app.console.limit_fields import (
+    BudgetFields,
+    LimitFields,
+    check_time_zone,
+    columns_of_budgets,
+    columns_of_model_limits,
+    limits_of,
+    show_budgets,
+    show_limits,
+)
 from app.console.office import Office, Page, page_cursor, page_limit, paged
+from app.console.remit import OPEN_TO_SUBTREE, Remit
 from app.ledger.journal import add_credit, open_wallet, read_wallet, set_credit_line
+from app.ledger.reports import money_moved
 
-__all__ = ["AccountsController", "KeysController", "live_balance", "read_expiry"]
+__all__ = ["AccountsController", "live_balance", "require_purse"]
 
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
-_OVERLAP_MOST_S = 90 * 24 * 3600
-
-
-class NewAccount(msgspec.Struct, forbid_unknown_fields=True):
-    name: Name
-    book: str = DEFAULT_BOOK
+Wallet = Literal["own", "shared"]
 
 
-class AccountChange(msgspec.Struct, forbid_unknown_fields=True):
+class AccountFields(msgspec.Struct, forbid_unknown_fields=True):
+    """What is left out stays as it is. `parent_id` is the account that it is a member of."""
+
     name: Name | UnsetType = UNSET
     book: str | UnsetType = UNSET
+    parent_id: str | None | UnsetType = UNSET
+    wallet: Wallet | UnsetType = UNSET
+    limits: LimitFields | None | UnsetType = UNSET
+    model_limits: dict[str, LimitFields] | None | UnsetType = UNSET
+    budgets: list[BudgetFields] | None | UnsetType = UNSET
+    time_zone: str | UnsetType = UNSET
+    may_issue_keys: bool | UnsetType = UNSET
     credit_line: str | UnsetType = UNSET
 
 
@@ -45,67 +62,63 @@ class NewCredit(msgspec.Struct, forbid_unknown_fields=True):
     idempotency_key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
 
 
-class KeyLimits(msgspec.Struct, forbid_unknown_fields=True):
-    """Null or 0: no limit."""
-
-    rpm: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
-    tpm: Annotated[int, Meta(ge=0, le=1_000_000_000)] | None = None
-    concurrency: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
-
-
-class KeyChange(msgspec.Struct, forbid_unknown_fields=True):
-    name: Name | UnsetType = UNSET
-    models: Annotated[list[str], Meta(max_length=1000)] | None | UnsetType = UNSET
-    allowed_cidrs: Annotated[list[str], Meta(max_length=1000)] | None | UnsetType = UNSET
-    expires_at: str | None | UnsetType = UNSET
-    limits: KeyLimits | None | UnsetType = UNSET
-    budgets: list[dict[str, Any]] | None | UnsetType = UNSET
-    enabled: bool | UnsetType = UNSET
-
-
-class Rotation(msgspec.Struct, forbid_unknown_fields=True):
-    overlap_seconds: Annotated[int, Meta(ge=0, le=_OVERLAP_MOST_S)] = 0
-
-
 class AccountsController(Controller):
     path = "/accounts"
 
-    @post()
-    async def create(self, office: Office, data: NewAccount) -> dict[str, Any]:
+    @post(opt=OPEN_TO_SUBTREE)
+    async def create(self, office: Office, remit: Remit, data: AccountFields) -> dict[str, Any]:
+        values, line_nano = _columns(data), _credit_line(data)
+        if "name" not in values:
+            raise InvalidField("name", "is required")
         async with office.database.write() as db:
-            account = await customers.create_account(db, data.name, data.book)
-            await open_wallet(db, account.id)
-        return await _show_account(office, account)
+            if remit.root is not None:
+                values |= await _as_member(db, remit, data)
+            account = await customers.create_account(db, **{"book": DEFAULT_BOOK, **values})
+            if account.wallet == "own":
+                await open_wallet(db, account.id)
+            await _set_line(db, account, line_nano)
+        if line_nano:
+            await _apply(office, account.id)
+        return await _show_account(office, remit, account)
 
-    @get()
-    async def list_all(self, office: Office, cursor: str = "", limit: int | None = None) -> Page:
+    @get(opt=OPEN_TO_SUBTREE)
+    async def list_all(
+        self, office: Office, remit: Remit, parent_id: str | None = None, cursor: str = "", limit: int | None = None
+    ) -> Page:
         most = page_limit(limit)
         async with office.database.read() as db:
-            found = await customers.list_accounts(db, page_cursor(cursor) or "", most + 1)
+            among = await remit.accounts(db)
+            after = page_cursor(cursor) or ""
+            found = await customers.list_accounts(db, after, most + 1, parent_id=parent_id, among=among)
         page = paged(found, most, lambda account: account.id)
-        page.items = [await _show_account(office, account) for account in page.items]
+        page.items = [await _show_account(office, remit, account) for account in page.items]
         return page
 
-    @get("/{account_id:str}")
-    async def read(self, office: Office, account_id: str) -> dict[str, Any]:
-        return await _show_account(office, await _account(office, account_id))
+    @get("/{account_id:str}", opt=OPEN_TO_SUBTREE)
+    async def read(self, office: Office, remit: Remit, account_id: str) -> dict[str, Any]:
+        async with office.database.read() as db:
+            account = await remit.account(db, account_id)
+        return await _show_account(office, remit, account)
 
-    @patch("/{account_id:str}")
-    async def change(self, office: Office, account_id: str, data: AccountChange) -> dict[str, Any]:
-        values = {name: sent for name, sent in msgspec.structs.asdict(data).items() if sent is not UNSET}
-        line = values.pop("credit_line", None)
-        line_nano = None if line is None else parse_usd(line, "credit_line")
+    @patch("/{account_id:str}", opt=OPEN_TO_SUBTREE)
+    async def change(self, office: Office, remit: Remit, account_id: str, data: AccountFields) -> dict[str, Any]:
+        values, line_nano = _columns(data), _credit_line(data)
         async with office.database.write() as db:
+            before = await remit.account(db, account_id)
+            if remit.root is not None:
+                await _check_member_change(db, remit, account_id, data)
+            paid_by = await payer_of(db, account_id)
             account = await customers.update_account(db, account_id, values)
-            if account is None:
-                raise NotFound(f"There is no account `{account_id}`.")
-            if line_nano is not None and (await read_wallet(db, account_id)).floor_nano != -line_nano:
-                await set_credit_line(db, account_id, -line_nano)
+            assert account is not None
+            if await payer_of(db, account_id) != paid_by:
+                await _check_unused(db, before, paid_by)
+                if account.wallet == "own" and await read_wallet(db, account_id) is None:
+                    await open_wallet(db, account_id)
+            await _set_line(db, account, line_nano)
         if line_nano is not None:
-            with suppress(ServiceUnavailable):
-                await office.apply_credits(account_id)
+            await _apply(office, account_id)
         await office.announce(f"account:{account_id}")
-        return await _show_account(office, account)
+        return await _show_account(office, remit, account)
 
     @post("/{account_id:str}/credits")
     async def credit(
@@ -119,6 +132,7 @@ class AccountsController(Controller):
         if amount <= 0:
             raise InvalidField("amount", "must be more than zero")
         async with office.database.write() as db:
+            await require_purse(db, account_id)
             credit = await add_credit(
                 db,
                 account_id,
@@ -128,9 +142,7 @@ class AccountsController(Controller):
                 promotional=data.promotional,
                 expires_at_ms=None if data.expires_at is None else read_expiry(data.expires_at),
             )
-        # It is in the journal now. Where Redis is away, the bookkeeper applies it later.
-        with suppress(ServiceUnavailable):
-            await office.apply_credits(account_id)
+        await _apply(office, account_id)
         return {
             "entry_id": credit.entry_id,
             "amount": format_usd(credit.amount_nano),
@@ -139,59 +151,16 @@ class AccountsController(Controller):
             "balance": format_usd((await live_balance(office, account_id))[0]),
         }
 
-    @post("/{account_id:str}/keys")
-    async def create_key(self, office: Office, account_id: str, data: KeyChange) -> dict[str, Any]:
-        values = _columns(data)
-        if "name" not in values:
-            raise InvalidField("name", "is required")
-        await _account(office, account_id)
-        async with office.database.write() as db:
-            key, secret = await customers.create_key(db, account_id, values)
-        return {**_show_key(key), "key": secret}
 
-    @get("/{account_id:str}/keys")
-    async def list_keys(self, office: Office, account_id: str, cursor: str = "", limit: int | None = None) -> Page:
-        most = page_limit(limit)
-        await _account(office, account_id)
-        async with office.database.read() as db:
-            found = await customers.list_keys(db, account_id, page_cursor(cursor) or "", most + 1)
-        page = paged(found, most, lambda key: key.id)
-        page.items = [_show_key(key) for key in page.items]
-        return page
-
-
-class KeysController(Controller):
-    path = "/keys"
-
-    @get("/{key_id:str}")
-    async def read(self, office: Office, key_id: str) -> dict[str, Any]:
-        async with office.database.read() as db:
-            return _show_key(_found(await customers.find_key(db, key_id), key_id))
-
-    @patch("/{key_id:str}")
-    async def change(self, office: Office, key_id: str, data: KeyChange) -> dict[str, Any]:
-        async with office.database.write() as db:
-            key = _found(await customers.update_key(db, key_id, _columns(data)), key_id)
-        await office.announce(f"key:{key_id}")
-        return _show_key(key)
-
-    @post("/{key_id:str}/rotate")
-    async def rotate(self, office: Office, key_id: str, request: Request[Any, Any, Any]) -> dict[str, Any]:
-        body = await request.body()
-        rotation = msgspec.json.decode(body, type=Rotation) if body else Rotation()
-        async with office.database.write() as db:
-            _found(await customers.find_key(db, key_id), key_id)
-            secret = await customers.rotate_key(db, key_id, rotation.overlap_seconds * 1000)
-            key = _found(await customers.find_key(db, key_id), key_id)
-        await office.announce(f"key:{key_id}")
-        return {**_show_key(key), "key": secret}
-
-
-async def _account(office: Office, account_id: str) -> Account:
-    async with office.database.read() as db:
-        account = await customers.find_account(db, account_id)
+async def require_purse(db: AsyncConnection, account_id: str) -> Account:
+    """An account with a wallet of its own, which it keeps until the end of the transaction. Raises NotFound, and
+    Conflict where its money is another's."""
+    account = await customers.find_account(db, account_id, stays=True)
     if account is None:
         raise NotFound(f"There is no account `{account_id}`.")
+    if account.wallet == "shared":
+        owner = await payer_of(db, account_id)
+        raise Conflict(f"This account draws on the wallet of `{owner}`, and has no money of its own.")
     return account
 
 
@@ -206,80 +175,100 @@ async def live_balance(office: Office, account_id: str) -> tuple[int, int, int]:
     return row.balance_nano, 0, row.floor_nano
 
 
-async def _show_account(office: Office, account: Account) -> dict[str, Any]:
-    balance, held, floor = await live_balance(office, account.id)
+async def _show_account(office: Office, remit: Remit, account: Account) -> dict[str, Any]:
+    """With the figures of the wallet that it draws on, where that is the operator's business."""
+    paid_by: str | None = account.id
+    if account.wallet == "shared":
+        async with office.database.read() as db:
+            owner = await payer_of(db, account.id)
+            paid_by = owner if await remit.has(db, owner) else None
+    balance, held, floor = (None, None, None) if paid_by is None else await live_balance(office, paid_by)
     return {
         "id": account.id,
         "name": account.name,
         "book": account.book,
+        "parent_id": account.parent_id,
+        "wallet": account.wallet,
+        "paid_by": paid_by,
+        "limits": show_limits(account.limits),
+        "model_limits": {model: show_limits(limits) for model, limits in account.model_limits.items()},
+        "budgets": show_budgets(account.budgets),
+        "time_zone": account.time_zone,
+        "may_issue_keys": account.may_issue_keys,
         "created_at": iso(account.created_at_ms),
-        "balance": format_usd(balance),
-        "held": format_usd(held),
-        "credit_line": format_usd(-floor),
+        "balance": None if balance is None else format_usd(balance),
+        "held": None if held is None else format_usd(held),
+        "credit_line": None if floor is None else format_usd(-floor),
     }
 
 
-def _found(key: Key | None, key_id: str) -> Key:
-    if key is None:
-        raise NotFound(f"There is no key `{key_id}`.")
-    return key
+async def _as_member(db: AsyncConnection, remit: Remit, sent: AccountFields) -> dict[str, Any]:
+    """The columns of an account that the operator of a part opens: below one of theirs, by its prices, on its wallet.
+    Raises Forbidden, NotFound."""
+    _check_fields(remit, sent)
+    assert remit.root is not None
+    parent = await remit.account(db, remit.root if sent.parent_id is UNSET else sent.parent_id or "")
+    return {"parent_id": parent.id, "wallet": "shared", "book": parent.book}
 
 
-def _columns(change: KeyChange) -> dict[str, Any]:
-    """The columns that a change sets. Raises InvalidField."""
-    values: dict[str, Any] = {}
-    for name in ("name", "models", "enabled"):
-        sent = getattr(change, name)
-        if sent is not UNSET:
-            values[name] = sent
-    if change.allowed_cidrs is not UNSET:
-        values["allowed_cidrs"] = None if change.allowed_cidrs is None else _networks(change.allowed_cidrs)
-    if change.expires_at is not UNSET:
-        values["expires_at_ms"] = None if change.expires_at is None else _expiry(change.expires_at)
-    if change.limits is not UNSET:
-        limits = change.limits or KeyLimits()
-        values |= {name: getattr(limits, name) or 0 for name in ("rpm", "tpm", "concurrency")}
-    if change.budgets is not UNSET and change.budgets:
-        raise InvalidField("budgets", "budgets are not enforced yet: bound the key by its account's credit instead")
+async def _check_member_change(db: AsyncConnection, remit: Remit, account_id: str, sent: AccountFields) -> None:
+    """Raises Forbidden, NotFound."""
+    _check_fields(remit, sent)
+    if account_id == remit.root:
+        remit.refuse("Your own account can be changed")
+    if sent.parent_id is not UNSET:
+        await remit.account(db, sent.parent_id or "")
+
+
+def _check_fields(remit: Remit, sent: AccountFields) -> None:
+    """Limits of those above hold on a shared wallet alone; money and prices come from above. Raises Forbidden."""
+    for name in ("book", "credit_line"):
+        if getattr(sent, name) is not UNSET:
+            remit.refuse(f"`{name}` can be set")
+    if sent.wallet == "own":
+        remit.refuse("A wallet of its own can be opened")
+
+
+def _columns(sent: AccountFields) -> dict[str, Any]:
+    """The columns that the fields set. Raises InvalidField."""
+    as_sent = ("name", "book", "parent_id", "wallet", "may_issue_keys")
+    values: dict[str, Any] = {name: value for name in as_sent if (value := getattr(sent, name)) is not UNSET}
+    if sent.limits is not UNSET:
+        values["limits"] = msgspec.to_builtins(limits_of(sent.limits))
+    if sent.model_limits is not UNSET:
+        values["model_limits"] = columns_of_model_limits(sent.model_limits)
+    if sent.budgets is not UNSET:
+        values["budgets"] = columns_of_budgets(sent.budgets)
+    if sent.time_zone is not UNSET:
+        check_time_zone(sent.time_zone)
+        values["time_zone"] = sent.time_zone
     return values
 
 
-def _networks(sent: list[str]) -> list[str]:
-    for index, cidr in enumerate(sent):
-        try:
-            ipaddress.ip_network(cidr)
-        except ValueError:
-            raise InvalidField(f"allowed_cidrs[{index}]", "must be a network such as 192.0.2.0/24") from None
-    return sent
+def _credit_line(sent: AccountFields) -> int | None:
+    """Raises InvalidField."""
+    return None if sent.credit_line is UNSET else parse_usd(sent.credit_line, "credit_line")
 
 
-def read_expiry(sent: str) -> int:
-    """Milliseconds. Raises InvalidField naming `expires_at`."""
-    try:
-        at_ms = parse_iso(sent)
-        iso(at_ms)  # the last hours of the year 9999 are another year in UTC, which can't be shown
-    except (ValueError, OverflowError):
-        raise InvalidField("expires_at", "must be an RFC 3339 time such as 2030-01-31T00:00:00Z") from None
-    return at_ms
+async def _set_line(db: AsyncConnection, account: Account, line_nano: int | None) -> None:
+    if line_nano is None:
+        return
+    await require_purse(db, account.id)
+    if (await read_wallet(db, account.id)).floor_nano != -line_nano:
+        await set_credit_line(db, account.id, -line_nano)
 
 
-def _expiry(sent: str) -> int:
-    at_ms = read_expiry(sent)
-    if at_ms <= now_ms():
-        raise InvalidField("expires_at", "is in the past; to stop a key now, send `enabled: false`")
-    return at_ms
+async def _check_unused(db: AsyncConnection, account: Account, paid_by: str) -> None:
+    """Money that has moved stays where it is. Raises Conflict."""
+    members = await subtree(db, account.id)
+    if await money_moved(db, account.id, list(members)):
+        raise Conflict(
+            f"The wallet of `{paid_by}` has been used for this account or its members: who pays for it can't change "
+            "any more. Make a new account instead."
+        )
 
 
-def _show_key(key: Key) -> dict[str, Any]:
-    return {
-        "id": key.id,
-        "account_id": key.account_id,
-        "name": key.name,
-        "hint": key.hint,
-        "models": key.models,
-        "allowed_cidrs": key.allowed_cidrs,
-        "expires_at": None if key.expires_at_ms is None else iso(key.expires_at_ms),
-        "limits": {name: getattr(key.limits, name) or None for name in ("rpm", "tpm", "concurrency")},
-        "enabled": key.enabled,
-        "created_at": iso(key.created_at_ms),
-    }
+async def _apply(office: Office, account_id: str) -> None:
+    """What is in the journal now is brought to Redis; where that is away, the bookkeeper does it later."""
+    with suppress(ServiceUnavailable):
+        await office.apply_credits(account_id)

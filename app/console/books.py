@@ -9,7 +9,8 @@ from app.base.clock import parse_iso
 from app.base.errors import InvalidField
 from app.base.money import format_usd
 from app.console.office import Office, Page, page_cursor, page_limit, paged
-from app.ledger.reports import ReceiptFilter, list_receipts
+from app.console.remit import OPEN_TO_SUBTREE, Remit
+from app.ledger.reports import ReceiptFilter, for_customers, list_receipts
 
 __all__ = ["BooksController"]
 
@@ -19,10 +20,11 @@ _STATUSES = ("ok", "failed", "cancelled", "expired")
 class BooksController(Controller):
     path = "/"
 
-    @get("/receipts")
+    @get("/receipts", opt=OPEN_TO_SUBTREE)
     async def receipts(
         self,
         office: Office,
+        remit: Remit,
         account_id: str | None = None,
         key_id: str | None = None,
         model: str | None = None,
@@ -36,8 +38,14 @@ class BooksController(Controller):
     ) -> Page:
         if status is not None and status not in _STATUSES:
             raise InvalidField("status", f"must be one of {', '.join(_STATUSES)}")
+        if channel_id is not None:
+            remit.refuse("Receipts can be listed by channel")
+        async with office.database.read() as db:
+            account_ids = await remit.accounts(db)
+            if account_id is not None and account_ids is not None:
+                await remit.account(db, account_id)
         wanted = ReceiptFilter(
-            account_id=account_id,
+            account_ids=account_ids if account_id is None else (account_id,),
             key_id=key_id,
             model=model,
             channel_id=channel_id,
@@ -49,6 +57,8 @@ class BooksController(Controller):
         most = page_limit(limit)
         async with office.database.read() as db:
             found = await list_receipts(db, wanted, page_cursor(cursor), most + 1)
+        if remit.root is not None:
+            found = [for_customers(receipt) for receipt in found]
         return paged(found, most, lambda receipt: receipt["request_id"])
 
     @get("/ledger/verify")

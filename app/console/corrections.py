@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from app.base.errors import Conflict, InvalidField, ServiceUnavailable
 from app.base.money import format_usd, parse_usd
-from app.console.accounts import live_balance
+from app.console.accounts import live_balance, require_purse
 from app.console.office import Office
 from app.ledger.corrections import check_correctable, check_key_unused, refund_request
 from app.ledger.journal import add_credit
@@ -50,13 +50,15 @@ class CorrectionsController(Controller):
         if amount == 0:
             raise InvalidField("amount", "must not be zero")
         key = data.idempotency_key or header_key
-        if data.corrects is not None:
-            async with office.database.read() as db:
+        async with office.database.read() as db:
+            await require_purse(db, account_id)
+            if data.corrects is not None:
                 await check_correctable(db, account_id, data.corrects)
         if amount < 0:
             entry_id = await _take(office, account_id, -amount, data, key)
         else:
             async with office.database.write() as db:
+                await require_purse(db, account_id)  # it may have become another's since
                 credit = await add_credit(
                     db, account_id, amount, data.memo, key, kind="adjustment", corrects=data.corrects
                 )

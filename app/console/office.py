@@ -1,22 +1,21 @@
-"""What the controllers work with, and who may: one dependency, one guard."""
+"""What the controllers work with, as one dependency; and lists, a page at a time."""
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
-from litestar.connection import ASGIConnection
-from litestar.handlers import BaseRouteHandler
 
+from app.base.addresses import Network
 from app.base.crypto import Sealer
 from app.base.database import Database
-from app.base.errors import InvalidField, InvalidKey
-from app.base.ids import digest, made_at_ms
-from app.catalog.records import Channel
+from app.base.errors import InvalidField
+from app.base.guesses import Guesses
+from app.base.ids import made_at_ms
+from app.catalog.records import Channel, Credential
 from app.ledger.debits import Taken
 from app.quota.wallets import Wallets
 
-__all__ = ["PAGE_MOST", "Office", "Page", "operator_guard", "page_cursor", "page_limit", "paged"]
+__all__ = ["PAGE_MOST", "Office", "Page", "page_cursor", "page_limit", "paged"]
 
 PAGE_DEFAULT = 50
 PAGE_MOST = 1000
@@ -55,20 +54,17 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     sealer: Sealer
     wallets: Wallets
     admin_digest: bytes
+    guesses: Guesses  # of its key, and of operators' tokens
+    trusted_proxies: tuple[Network, ...]
     default_base_urls: dict[str, str | None]  # by provider; None: a channel must name its own
     announce: Callable[[str], Awaitable[None]]
     apply_credits: Callable[[str], Awaitable[None]]
     take_back: TakeBack
     verify: Callable[[], Awaitable[Any]]
     probe_channel: ProbeChannel
-
-
-def operator_guard(connection: ASGIConnection[Any, Any, Any, Any], _handler: BaseRouteHandler) -> None:
-    """`Authorization: Bearer <admin key>`. Raises InvalidKey."""
-    office: Office = connection.app.state.office
-    scheme, _, sent = connection.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(digest(sent.strip()), office.admin_digest):
-        raise InvalidKey("The admin key is missing or wrong.")
+    channel_health: Callable[[], Awaitable[list[dict[str, Any]]]]
+    ask_balance: Callable[[Channel, Credential], Awaitable[dict[str, Any]]]
+    unpark: Callable[[str, str], None]  # a channel's credential, by their ids
 
 
 def page_limit(limit: int | None) -> int:

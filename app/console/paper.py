@@ -6,7 +6,8 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.errors import InvalidField, NotFound
-from app.catalog.customers import find_account, list_keys
+from app.catalog.customers import find_account
+from app.catalog.keys import KeyFilter, list_keys
 from app.console.statement_forms import statement_csv, statement_html
 from app.ledger.statements import Statement, make_statement, read_month, show_statement
 
@@ -38,7 +39,7 @@ async def draw_up(db: AsyncConnection, account_id: str, month: str) -> Paper:
     account = await find_account(db, account_id)
     if account is None:
         raise NotFound(f"There is no account `{account_id}`.")
-    keys = await list_keys(db, account_id, "", _KEYS_MOST)
+    keys = await list_keys(db, KeyFilter(account_ids=[account_id]), "", _KEYS_MOST)
     return Paper(await make_statement(db, account_id, wanted), account.name, {key.id: key.name for key in keys})
 
 

@@ -10,12 +10,13 @@ from app.base.clock import iso
 from app.base.errors import NotFound
 from app.base.money import format_multiplier, parse_multiplier
 from app.catalog import books
-from app.catalog.pricing import parse_prices, show_prices
+from app.catalog.pricing import Prices, parse_prices, show_prices
 from app.catalog.records import Book, PriceVersion
 from app.catalog.versions import list_versions
+from app.console.limit_fields import LimitFields, limits_of, show_limits
 from app.console.office import Office, Page, page_cursor, page_limit, paged
 
-__all__ = ["PriceBooksController", "PricesController"]
+__all__ = ["BookChange", "PriceBooksController", "PricesController", "columns_of_book", "own_prices_of", "show_book"]
 
 
 class BookChange(msgspec.Struct, forbid_unknown_fields=True):
@@ -24,6 +25,7 @@ class BookChange(msgspec.Struct, forbid_unknown_fields=True):
     multiplier: str | UnsetType = UNSET
     description: Annotated[str, Meta(max_length=10_000)] | UnsetType = UNSET
     prices: Annotated[dict[str, dict[str, Any] | None], Meta(max_length=10_000)] | UnsetType = UNSET
+    limits: LimitFields | None | UnsetType = UNSET  # of its accounts that have none of their own
 
 
 class PriceBooksController(Controller):
@@ -35,7 +37,7 @@ class PriceBooksController(Controller):
         async with office.database.read() as db:
             found = await books.list_books(db, cursor, most + 1)
         page = paged(found, most, lambda book: book.name)
-        page.items = [_show_book(book) for book in page.items]
+        page.items = [show_book(book) for book in page.items]
         return page
 
     @get("/{name:str}")
@@ -44,24 +46,18 @@ class PriceBooksController(Controller):
             book = await books.find_book(db, name)
         if book is None:
             raise NotFound(f"There is no price book `{name}`.")
-        return _show_book(book)
+        return show_book(book)
 
     @put("/{name:str}")
     async def replace(self, office: Office, name: str, data: BookChange) -> Response[dict[str, Any]]:
         books.check_book_name(name, "name")
-        values: dict[str, Any] = {}
-        if data.multiplier is not UNSET:
-            values["multiplier"] = parse_multiplier(data.multiplier, "multiplier")
-        if data.description is not UNSET:
-            values["description"] = data.description
-        sent = {} if data.prices is UNSET else data.prices
-        prices = {
-            model: None if price is None else parse_prices(price, f"prices.{model}") for model, price in sent.items()
-        }
+        values, prices = columns_of_book(data), own_prices_of(data)
         async with office.database.write() as db:
             book, is_new = await books.put_book(db, name, values, prices)
         await office.announce("catalog")
-        return Response(_show_book(book), status_code=201 if is_new else 200)
+        if data.limits is not UNSET:
+            await office.announce(f"book:{name}")
+        return Response(show_book(book), status_code=201 if is_new else 200)
 
     @delete("/{name:str}")
     async def remove(self, office: Office, name: str) -> None:
@@ -96,13 +92,32 @@ class PricesController(Controller):
         return page
 
 
-def _show_book(book: Book) -> dict[str, Any]:
+def columns_of_book(sent: BookChange) -> dict[str, Any]:
+    """All but its prices. Raises InvalidField."""
+    values: dict[str, Any] = {}
+    if sent.multiplier is not UNSET:
+        values["multiplier"] = parse_multiplier(sent.multiplier, "multiplier")
+    if sent.description is not UNSET:
+        values["description"] = sent.description
+    if sent.limits is not UNSET:
+        values["limits"] = msgspec.to_builtins(limits_of(sent.limits))
+    return values
+
+
+def own_prices_of(sent: BookChange) -> dict[str, Prices | None]:
+    """By model; None takes its own price away. Raises InvalidField."""
+    prices = {} if sent.prices is UNSET else sent.prices
+    return {model: None if each is None else parse_prices(each, f"prices.{model}") for model, each in prices.items()}
+
+
+def show_book(book: Book) -> dict[str, Any]:
     return {
         "name": book.name,
         "multiplier": format_multiplier(book.multiplier),
         "description": book.description,
         "prices": {model: show_prices(sale.prices) for model, sale in book.own.items()},
         "price_versions": {model: sale.version for model, sale in book.own.items()},
+        "limits": show_limits(book.limits),
         "created_at": iso(book.created_at_ms),
     }
 

@@ -16,7 +16,7 @@ from app.base.clock import iso
 from app.base.money import format_usd
 from app.ledger.statements import Movement, Statement, UsageLine
 
-__all__ = ["CSV_COLUMNS", "csv_text", "statement_csv", "statement_html"]
+__all__ = ["CSV_COLUMNS", "csv_text", "safe_cell", "statement_csv", "statement_html"]
 
 # One shape for every row; what a section does not have is empty. Sections: `opening`, `credit` (one a movement,
 # whatever its kind), `usage_by_model`, `usage_by_key` (the same usage, cut twice), `usage` (its total), `closing`.
@@ -42,21 +42,21 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def statement_csv(statement: Statement, account: str, key_names: Mapping[str, str]) -> str:
     month = statement.month
-    opening = {"section": "opening", "date": str(month.first), "name": _safe(account), "id": statement.account_id}
+    opening = {"section": "opening", "date": str(month.first), "name": safe_cell(account), "id": statement.account_id}
     rows: list[dict[str, str]] = [opening | {"amount_usd": format_usd(statement.opening_nano)}]
     rows += [_movement_row(movement) for movement in statement.movements]
-    rows += [_usage_row("usage_by_model", line) | {"name": _safe(line.name)} for line in statement.by_model]
+    rows += [_usage_row("usage_by_model", line) | {"name": safe_cell(line.name)} for line in statement.by_model]
     rows += [
-        _usage_row("usage_by_key", line) | {"name": _safe(key_names.get(line.name, "")), "id": _safe(line.name)}
+        _usage_row("usage_by_key", line) | {"name": safe_cell(key_names.get(line.name, "")), "id": safe_cell(line.name)}
         for line in statement.by_key
     ]
     rows.append(_usage_row("usage", statement.usage))
-    closing = {"section": "closing", "date": str(month.last), "name": _safe(account), "id": statement.account_id}
+    closing = {"section": "closing", "date": str(month.last), "name": safe_cell(account), "id": statement.account_id}
     rows.append(closing | {"amount_usd": format_usd(statement.closing_nano)})
     return csv_text(CSV_COLUMNS, ([row.get(column, "") for column in CSV_COLUMNS] for row in rows))
 
 
-def _safe(text: str) -> str:
+def safe_cell(text: str) -> str:
     """A text cell that no spreadsheet takes for a formula."""
     return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
 
@@ -67,7 +67,7 @@ def _movement_row(movement: Movement) -> dict[str, str]:
         "date": iso(movement.at_ms),
         "kind": movement.kind,
         "id": movement.entry_id,
-        "memo": _safe(movement.memo),
+        "memo": safe_cell(movement.memo),
         "promotional": "true" if movement.promotional else "false",
         "expires_at": "" if movement.expires_at_ms is None else iso(movement.expires_at_ms),
         "amount_usd": format_usd(movement.amount_nano),

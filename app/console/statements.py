@@ -11,6 +11,7 @@ from app.base.errors import InvalidField
 from app.catalog.customers import books_of_accounts
 from app.console.office import Office
 from app.console.paper import FORMS, MEDIA_TYPES, Form, draw_up, read_form, written
+from app.console.remit import OPEN_TO_SUBTREE, Remit
 from app.ledger.margins import dearest_first, grouped, margins, show_earned
 
 __all__ = ["ReportsController", "StatementsController"]
@@ -26,10 +27,11 @@ _HEADERS = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 class StatementsController(Controller):
     path = "/accounts/{account_id:str}/statements"
 
-    @get("/{month:str}")
+    @get("/{month:str}", opt=OPEN_TO_SUBTREE)
     async def statement(
         self,
         office: Office,
+        remit: Remit,
         request: Request[Any, Any, Any],
         account_id: str,
         month: str,
@@ -37,6 +39,7 @@ class StatementsController(Controller):
     ) -> Response[str]:
         wanted = _accepted(request.headers.get("accept", "")) if form is None else read_form(form)
         async with office.database.read() as db:
+            await remit.account(db, account_id)
             paper = await draw_up(db, account_id, month)
         headers = dict(_HEADERS)
         if wanted == "html":

@@ -10,7 +10,7 @@ from msgspec import Meta
 from app.base.clock import iso, now_ms
 from app.base.errors import InvalidField
 from app.base.money import format_usd, parse_usd
-from app.console.accounts import read_expiry
+from app.console.key_fields import read_expiry
 from app.console.office import Office, Page, page_cursor, page_limit, paged
 from app.console.statement_forms import csv_text
 from app.ledger.vouchers import STATES, NewBatch, cancel_batch, create_batch, list_vouchers

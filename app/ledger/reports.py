@@ -1,24 +1,34 @@
 """Receipts as people read them: by filter, newest first, and one by its id."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, bindparam, func, select
+from sqlalchemy import Column, Row, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import iso
 from app.base.money import format_multiplier, format_usd
 from app.base.receipt import Attempt, Usage
-from app.ledger.tables import receipts, usage_days
+from app.ledger.tables import entries, receipts, usage_days
 
-__all__ = ["ReceiptFilter", "WholeReceipt", "find_receipt", "find_whole_receipt", "list_receipts"]
+__all__ = [
+    "ReceiptFilter",
+    "WholeReceipt",
+    "find_receipt",
+    "find_whole_receipt",
+    "for_customers",
+    "list_receipts",
+    "money_moved",
+]
 
 
 class ReceiptFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """What to list; None means any. Times are milliseconds since 1970 UTC; `to_ms` itself is left out."""
+    """What to list; None means any. Of `account_ids`, what they paid for and what others paid for them. Times are
+    milliseconds since 1970 UTC; `to_ms` itself is left out."""
 
-    account_id: str | None = None
+    account_ids: tuple[str, ...] | None = None
     key_id: str | None = None
     model: str | None = None
     channel_id: str | None = None
@@ -33,6 +43,8 @@ _CLASSES = Usage.__struct_fields__
 _ALWAYS_SHOWN = frozenset(
     {"input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "reasoning_tokens"}
 )
+
+_OPERATORS_BUSINESS = frozenset({"upstream_model", "channel_id", "upstream_cost", "margin", "attempts"})
 
 # An id is made with its request; an earlier version wrote down the moment of reading it.
 _ID_BEFORE_TIME_MS = 60_000
@@ -52,16 +64,33 @@ async def list_receipts(
     db: AsyncConnection, wanted: ReceiptFilter, before: str | None, limit: int
 ) -> list[dict[str, Any]]:
     """Newest first; those older than the request id `before`."""
+    if wanted.account_ids is None:
+        return [_show(row) for row in await _newest(db, wanted, None, before, limit)]
+    # Two lists, each read in the order of its index, and merged: one query for both would sort all that it finds.
+    found = [
+        *await _newest(db, wanted, receipts.c.account_id, before, limit),
+        *await _newest(db, wanted, receipts.c.member_id, before, limit),
+    ]
+    newest = sorted({row.request_id: row for row in found}.values(), key=lambda row: row.request_id, reverse=True)
+    return [_show(row) for row in newest[:limit]]
+
+
+async def _newest(
+    db: AsyncConnection, wanted: ReceiptFilter, whose: Column[str] | None, before: str | None, limit: int
+) -> Sequence[Row[Any]]:
+    """Those whose column `whose` has one of the accounts."""
     columns = receipts.c
     query = select(receipts)
-    if wanted.account_id is not None and (wanted.key_id or wanted.model or wanted.channel_id):
+    if whose is not None:
+        query = query.where(whose.in_(wanted.account_ids or ()))
+    if whose is columns.account_id and (wanted.key_id or wanted.model or wanted.channel_id):
         # Few receipts of many: the sums by day know where they can be, so that nobody reads all of an account's.
         first, last = await _days_of(db, wanted)
         if first is None or last is None:
             return []
         query = query.where(columns.request_id >= _id_at(first, -_ID_BEFORE_TIME_MS))
         query = query.where(columns.request_id < _id_at(last + timedelta(days=1)))
-    for name in ("account_id", "key_id", "model", "channel_id", "request_id"):
+    for name in ("key_id", "model", "channel_id", "request_id"):
         value = getattr(wanted, name)
         if value is not None:
             query = query.where(columns[name] == value)
@@ -77,15 +106,16 @@ async def list_receipts(
         query = query.where(columns.created_at_ms < wanted.to_ms, columns.request_id < latest)
     if before is not None:
         query = query.where(columns.request_id < before)
-    rows = await db.execute(query.order_by(columns.request_id.desc()).limit(limit))
-    return [_show(row) for row in rows]
+    return (await db.execute(query.order_by(columns.request_id.desc()).limit(limit))).all()
 
 
 async def _days_of(db: AsyncConnection, wanted: ReceiptFilter) -> tuple[date | None, date | None]:
-    """The first and the last day (UTC) of an account's receipts by key, model and channel."""
+    """The first and the last day (UTC) of what accounts paid for, by key, model and channel."""
     days = usage_days.c
-    query = select(func.min(days.day), func.max(days.day)).where(days.requests > 0)
-    for name in ("account_id", "key_id", "model", "channel_id"):
+    query = select(func.min(days.day), func.max(days.day)).where(
+        days.requests > 0, days.account_id.in_(wanted.account_ids or ())
+    )
+    for name in ("key_id", "model", "channel_id"):
         value = getattr(wanted, name)
         if value is not None:
             query = query.where(days[name] == value)
@@ -100,18 +130,23 @@ def _id_at(day: date, more_ms: int = 0) -> str:
 
 
 async def find_receipt(db: AsyncConnection, request_id: str, account_id: str) -> dict[str, Any] | None:
-    """One of an account's own receipts, without what is the operator's business."""
-    row = (
-        await db.execute(
-            select(receipts).where(receipts.c.request_id == request_id, receipts.c.account_id == account_id)
-        )
-    ).first()
-    if row is None:
-        return None
-    shown = _show(row)
-    for name in ("upstream_model", "channel_id", "upstream_cost", "margin", "attempts"):
-        del shown[name]
-    return shown
+    """One that an account paid for, or another for it; without what is the operator's business."""
+    columns = receipts.c
+    is_own = or_(columns.account_id == account_id, columns.member_id == account_id)
+    row = (await db.execute(select(receipts).where(columns.request_id == request_id, is_own))).first()
+    return None if row is None else for_customers(_show(row))
+
+
+def for_customers(shown: dict[str, Any]) -> dict[str, Any]:
+    """A receipt without what is the operator's business: the vendors, and what they take."""
+    return {name: value for name, value in shown.items() if name not in _OPERATORS_BUSINESS}
+
+
+async def money_moved(db: AsyncConnection, account_id: str, members: Sequence[str]) -> bool:
+    """Whether the account's own wallet was ever used, or another's for one of the members."""
+    entry = select(entries.c.id).where(entries.c.account_id == account_id).limit(1)
+    receipt = select(receipts.c.request_id).where(receipts.c.member_id.in_(members)).limit(1)
+    return await db.scalar(entry) is not None or await db.scalar(receipt) is not None
 
 
 async def find_whole_receipt(db: AsyncConnection, request_id: str) -> WholeReceipt | None:
@@ -129,6 +164,7 @@ def _show(row: Row[Any]) -> dict[str, Any]:
         "request_id": row.request_id,
         "created_at": iso(row.created_at_ms),
         "account_id": row.account_id,
+        "member_id": row.member_id,
         "key_id": row.key_id,
         "dialect": row.dialect,
         "model": row.model,

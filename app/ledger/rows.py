@@ -98,4 +98,5 @@ def _row(receipt: Receipt, unpaid_nano: int, entry_id: str | None, show: Any) ->
         show(receipt.attempts),
         receipt.ttft_ms,
         receipt.duration_ms,
+        receipt.member_id,
     )

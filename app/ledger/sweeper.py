@@ -82,6 +82,7 @@ class Sweeper:
             request_id=hold.request_id,
             created_at_ms=draft.created_at_ms,
             account_id=hold.account_id,
+            member_id=draft.member_id,
             key_id=hold.key_id,
             dialect=draft.dialect,
             model=draft.model,

@@ -129,8 +129,16 @@ receipts = Table(
     Column("attempts", JSON, nullable=False),
     Column("ttft_ms", BigInteger),
     Column("duration_ms", BigInteger, nullable=False),
+    Column("member_id", _Id),  # whose key it was, where that is not the account that pays
     Index("ix_receipts_account_id_request_id", "account_id", "request_id"),
     Index("ix_receipts_key_id_request_id", "key_id", "request_id"),
+    Index(
+        "ix_receipts_member_id_request_id",
+        "member_id",
+        "request_id",
+        postgresql_where=text("member_id IS NOT NULL"),
+        sqlite_where=text("member_id IS NOT NULL"),
+    ),
     Index("ix_receipts_model_request_id", "model", "request_id"),
     Index("ix_receipts_channel_id_request_id", "channel_id", "request_id"),
     Index(

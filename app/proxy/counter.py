@@ -11,7 +11,7 @@ from app.base.clock import now_ms
 from app.base.errors import InvalidField
 from app.base.fields import named_fault
 from app.base.money import format_usd
-from app.proxy.access import Keyring, check_address
+from app.proxy.access import Keyring
 from app.proxy.journey import Visit
 from app.proxy.records import Caller
 
@@ -121,9 +121,7 @@ class Counter:
         }
 
     async def _enter(self, visit: Visit) -> Caller:
-        caller = await self._keyring.open(visit.key)
-        check_address(caller, visit.address)
-        return caller
+        return await self._keyring.enter(visit.key, visit.address, visit.scope)
 
 
 def _usd(nano: int) -> msgspec.Raw:

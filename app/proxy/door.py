@@ -6,7 +6,7 @@ These are raw ASGI handlers: settlement must have run before the last byte leave
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -14,9 +14,12 @@ import msgspec
 from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import Receive, Scope, Send
 
+from app.base.addresses import Network, client_address
 from app.base.errors import InternalError, InvalidField, TollgateError, TooLarge
 from app.base.ids import new_request_id
+from app.base.scopes import Scope as KeyScope
 from app.proxy.counter import Counter
+from app.proxy.issuing import Issuing
 from app.proxy.journey import Headers, Journey, Visit
 from app.proxy.records import Model
 
@@ -28,23 +31,34 @@ log = logging.getLogger("tollgate.door")
 
 _encode = msgspec.json.Encoder().encode
 _JSON = (b"content-type", b"application/json")
+_NO_STORE = (b"cache-control", b"no-store")
 _BEARER = "bearer "
 
 
-def make_door(journey: Journey, counter: Counter, max_body_bytes: int) -> list[ASGIRouteHandler]:
+def make_door(
+    journey: Journey, counter: Counter, issuing: Issuing, max_body_bytes: int, trusted_proxies: Sequence[Network] = ()
+) -> list[ASGIRouteHandler]:
     """The route handlers. Each path is served with and without `/v1`: clients are told both kinds of base URL."""
 
-    def route(path: str, method: str, handle: Handle, *, is_mount: bool = False) -> ASGIRouteHandler:
-        @asgi([f"/v1{path}", path], name=f"customer {method} {path}", is_mount=is_mount, copy_scope=False)
+    def route(path: str, opens_to: KeyScope, handles: Mapping[str, Handle]) -> ASGIRouteHandler:
+        """`handles` is by method; a path that ends with a slash is a mount. Only keys of the scope `opens_to` may."""
+        path, is_mount = path.rstrip("/"), path.endswith("/")
+
+        @asgi([f"/v1{path}", path], name=f"customer {path}", is_mount=is_mount, copy_scope=False)
         async def serve(scope: Scope, receive: Receive, send: Send) -> None:
             reply = HttpReply(receive, send)
             try:
-                if scope.get("method") != method:
-                    raise _wrong_method(method)
+                method = str(scope.get("method"))
+                handle = handles.get(method)
+                if handle is None:
+                    raise _wrong_method(handles)
                 key = _read_head(scope["headers"], max_body_bytes if method == "POST" else None)
                 body = await _read_body(receive, max_body_bytes) if method == "POST" else b""
                 client = scope["client"]
-                await handle(Visit(reply.request_id, key, client[0] if client else "", body), reply, scope)
+                address = client[0] if client else ""
+                if trusted_proxies:
+                    address = client_address(address, _forwarded(scope["headers"]), trusted_proxies)
+                await handle(Visit(reply.request_id, key, address, opens_to, body), reply, scope)
             except TollgateError as error:
                 await reply.error(error)
             except Exception:
@@ -79,13 +93,24 @@ def make_door(journey: Journey, counter: Counter, max_body_bytes: int) -> list[A
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         await reply.answer(200, [_JSON], _encode(await counter.usage(visit, query)))
 
+    async def issued(visit: Visit, reply: "HttpReply", scope: Scope) -> None:
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        await reply.answer(200, [_JSON], _encode(await issuing.list_issued(visit, query)))
+
+    async def issue(visit: Visit, reply: "HttpReply", _scope: Scope) -> None:
+        await reply.answer(201, [_JSON, _NO_STORE], _encode(await issuing.issue(visit)))
+
+    async def revoke(visit: Visit, reply: "HttpReply", scope: Scope) -> None:
+        await reply.answer(200, [_JSON], _encode(await issuing.revoke(visit, _rest_of_path(scope, "/keys"))))
+
     return [
-        route("/chat/completions", "POST", chat),
-        route("/models", "GET", models, is_mount=True),
-        route("/receipts", "GET", receipt, is_mount=True),
-        route("/vouchers/redeem", "POST", redeem),
-        route("/dashboard/billing/subscription", "GET", subscription),
-        route("/dashboard/billing/usage", "GET", usage),
+        route("/chat/completions", "chat", {"POST": chat}),
+        route("/models/", "models", {"GET": models}),
+        route("/receipts/", "receipts", {"GET": receipt}),
+        route("/vouchers/redeem", "billing", {"POST": redeem}),
+        route("/dashboard/billing/subscription", "billing", {"GET": subscription}),
+        route("/dashboard/billing/usage", "billing", {"GET": usage}),
+        route("/keys/", "keys", {"GET": issued, "POST": issue, "DELETE": revoke}),
     ]
 
 
@@ -203,10 +228,14 @@ def _rest_of_path(scope: Scope, after: str) -> str:
     return unquote(scope["raw_path"].decode("latin-1")).partition(after)[2].strip("/")
 
 
-def _wrong_method(method: str) -> TollgateError:
-    error = InvalidField(None, f"use {method} here")
+def _forwarded(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
+    return [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
+
+
+def _wrong_method(methods: Iterable[str]) -> TollgateError:
+    error = InvalidField(None, f"use {' or '.join(methods)} here")
     error.status = 405
-    error.headers = ((b"allow", method.encode()),)
+    error.headers = ((b"allow", ", ".join(methods).encode()),)
     return error
 
 

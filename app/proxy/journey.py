@@ -8,9 +8,10 @@ import msgspec
 from app.base.clock import monotonic_ms, now_ms
 from app.base.errors import InternalError, NotFound, TollgateError
 from app.base.ids import made_at_ms
+from app.base.scopes import Scope
 from app.catalog.records import Model
 from app.catalog.snapshot import Snapshot
-from app.proxy.access import Keyring, check_address
+from app.proxy.access import Keyring
 from app.proxy.admission import AdmissionDesk, limit_headers
 from app.proxy.chain import Chain, Planner, find_offer
 from app.proxy.records import Caller, Delivered, Offer, Try
@@ -38,11 +39,12 @@ _JSON: Headers = [(b"content-type", b"application/json")]
 
 
 class Visit(msgspec.Struct, frozen=True):
-    """A request at the door. `key` is empty where none was sent."""
+    """A request at the door of a scope. `key` is empty where none was sent."""
 
     request_id: str
     key: str
     address: str
+    scope: Scope
     body: bytes = b""
 
 
@@ -130,15 +132,13 @@ class Journey:
     async def find_receipt(self, visit: Visit, request_id: str) -> dict[str, object]:
         """A receipt of the caller's own account, as JSON."""
         caller = await self._enter(visit)
-        receipt = await self._find_receipt(request_id, caller.account_id)
+        receipt = await self._find_receipt(request_id, caller.own_id)
         if receipt is None:
             raise NotFound(f"There is no receipt `{request_id}`; one appears a moment after its request has ended.")
         return receipt
 
     async def _enter(self, visit: Visit) -> Caller:
-        caller = await self._keyring.open(visit.key)
-        check_address(caller, visit.address)
-        return caller
+        return await self._keyring.enter(visit.key, visit.address, visit.scope)
 
     def _offer(self, caller: Caller, name: str) -> Offer:
         return find_offer(self._snapshot(), caller, name)

@@ -1,5 +1,6 @@
 """What the stages hand to each other: frozen, and complete when handed over."""
 
+from collections.abc import Container
 from typing import Protocol
 
 import msgspec
@@ -38,12 +39,22 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     book: str
     slots: Slots
     limits: Limits
-    models: frozenset[str] | None
+    models: Container[str] | None
     networks: tuple[tuple[int, int, int], ...] | None
     expires_at_ms: int | None
     chain: tuple[Account, ...] = ()
     budgets: tuple[Budget, ...] = ()  # the key's own
     scopes: frozenset[str] | None = None
+
+    @property
+    def own_id(self) -> str:
+        """The account whose key it is."""
+        return self.chain[0].id if self.chain else self.account_id
+
+    @property
+    def member_id(self) -> str | None:
+        """The same, where another pays for it."""
+        return None if self.own_id == self.account_id else self.own_id
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,3 +53,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("digest", name=op.f("uq_operators_digest")),
     )
     op.create_index("ix_operators_account_id", "operators", ["account_id"])
+    add("receipts", "member_id", sa.String(length=40))
+    is_member = sa.text("member_id IS NOT NULL")
+    op.create_index(
+        "ix_receipts_member_id_request_id",
+        "receipts",
+        ["member_id", "request_id"],
+        postgresql_where=is_member,
+        sqlite_where=is_member,
+    )

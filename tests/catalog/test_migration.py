@@ -11,7 +11,8 @@ import app.catalog.tables
 import migrations
 from app.base.crypto import Sealer
 from app.base.database import Database, metadata
-from app.catalog.customers import find_account, list_keys
+from app.catalog.customers import find_account
+from app.catalog.keys import KeyFilter, list_keys
 from app.catalog.offers import list_channels
 from app.catalog.pricing import Prices
 from app.catalog.snapshot import load_snapshot
@@ -80,7 +81,7 @@ async def test_costs_and_customers_outlive_the_migration(empty_url: str) -> None
         history = await list_versions(db, model=None, book=None, channel_id="chn_1", before=None, limit=10)
         assert {each.id for each in history} == {cost.version for cost in first.costs.values()}
         account = await find_account(db, "acc_1")
-        (key,) = await list_keys(db, "acc_1", "", 10)
+        (key,) = await list_keys(db, KeyFilter(account_ids=["acc_1"]), "", 10)
     assert account is not None and (account.book, key.book) == (DEFAULT_BOOK, DEFAULT_BOOK)
     sale = (await load_snapshot(database, sealer)).sale("small", key.book)
     assert sale is not None and (sale.version, sale.prices) == ("prc_1", Prices(input=5, output=7))

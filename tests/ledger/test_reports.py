@@ -1,5 +1,7 @@
 """Lists of receipts: what a filter finds, and that the sums by day narrow it down without losing any."""
 
+from typing import Any
+
 import pytest
 
 from app.ledger.reports import ReceiptFilter, list_receipts
@@ -8,7 +10,7 @@ from tests.ledger.office import Office
 NOON_MS = 1_700_049_600_000
 
 
-async def found(office: Office, **wanted: str) -> list[str]:
+async def found(office: Office, **wanted: Any) -> list[str]:
     async with office.books.database.read() as db:
         return [receipt["request_id"] for receipt in await list_receipts(db, ReceiptFilter(**wanted), None, 50)]
 
@@ -25,5 +27,5 @@ async def test_an_accounts_receipts_by_a_second_thing(office: Office, name: str)
     await office.keep_books()
     value = getattr(receipts[0], name)
     expected = sorted((each.request_id for each in receipts[:2] if getattr(each, name) == value), reverse=True)
-    assert await found(office, account_id=mine, **{name: value}) == expected != []
-    assert await found(office, account_id=mine, **{name: "none-such"}) == []
+    assert await found(office, account_ids=(mine,), **{name: value}) == expected != []
+    assert await found(office, account_ids=(mine,), **{name: "none-such"}) == []

@@ -2,13 +2,18 @@
 have been missed."""
 
 import asyncio
-import ipaddress
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from app.base.addresses import read_network
 from app.base.clock import now_ms
 from app.base.errors import InvalidKey
+from app.base.guesses import Guesses
 from app.base.ids import digest, is_wellformed_key
+from app.base.names import Names
+from app.base.scopes import Scope
 from app.catalog.records import Key
+from app.proxy.access.permission import check_address, check_scope
 from app.proxy.records import Caller
 from app.quota.slots import slots_of
 
@@ -26,45 +31,80 @@ class FindKey(Protocol):
     async def __call__(self, secret_digest: bytes, /) -> Key | None: ...
 
 
+def _nobody_notes(_key_id: str, _address: str) -> None: ...
+
+
 class Keyring:
-    def __init__(self, find_key: FindKey, shards: int) -> None:
+    """`note_use` hears of every request that a key was let in with, and from where."""
+
+    def __init__(
+        self, find_key: FindKey, shards: int, guesses: Guesses, note_use: Callable[[str, str], None] = _nobody_notes
+    ) -> None:
         self._find_key = find_key
         self._shards = shards
+        self._guesses = guesses
+        self._note_use = note_use
         self._known: dict[bytes, Caller] = {}
+        self._familiar: dict[bytes, None] = {}  # known once, and to be read again: no guesses
         self._unknown: dict[bytes, None] = {}
         self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._changes = 0
 
-    async def open(self, secret: str) -> Caller:
-        """The caller whose key this is. Raises InvalidKey, whatever is wrong with it."""
-        secret_digest = digest(secret)
-        caller = self._known.get(secret_digest)
-        if caller is None:
-            if not is_wellformed_key(secret) or secret_digest in self._unknown:
-                raise InvalidKey
-            caller = await self._look_up_once(secret_digest)
-        if caller is None or (caller.expires_at_ms is not None and caller.expires_at_ms <= now_ms()):
+    async def enter(self, secret: str, address: str, scope: Scope) -> Caller:
+        """The caller whose key this is, let in at the door of this scope. Raises InvalidKey, whatever is wrong with the
+        key, RateLimited where too many wrong ones came from there, and Forbidden."""
+        caller = self._known.get(digest(secret)) or await self._find(secret, address)
+        if caller.expires_at_ms is not None and caller.expires_at_ms <= now_ms():
             raise InvalidKey
+        check_scope(caller, scope)
+        check_address(caller, address)
+        self._note_use(caller.key_id, address)
         return caller
 
     def forget(self, key_id: str) -> None:
         """The key has changed: it is read again at its next use."""
-        self._changes += 1
         self._unknown.clear()  # it may have been disabled, and be enabled now
-        for secret_digest in [each for each, caller in self._known.items() if caller.key_id == key_id]:
-            del self._known[secret_digest]
+        self._forget(lambda caller: caller.key_id == key_id)
 
     def forget_account(self, account_id: str) -> None:
-        """What its keys share has changed, such as its price book: each is read again at its next use."""
-        self._changes += 1
-        for secret_digest in [each for each, caller in self._known.items() if caller.account_id == account_id]:
-            del self._known[secret_digest]
+        """What its keys and its members' share has changed, such as its limits: each is read again at its next use."""
+        self._forget(lambda caller: caller.account_id == account_id or _has(caller, "id", account_id))
+
+    def forget_book(self, book: str) -> None:
+        """So have the limits that it gives to accounts without any."""
+        self._forget(lambda caller: _has(caller, "book", book))
 
     def forget_all(self) -> None:
         """Announcements may have been missed."""
-        self._changes += 1
-        self._known.clear()
         self._unknown.clear()
+        self._forget(lambda _: True)
+
+    def _forget(self, is_meant: Callable[[Caller], bool]) -> None:
+        self._changes += 1
+        for secret_digest in [each for each, caller in self._known.items() if is_meant(caller)]:
+            del self._known[secret_digest]
+            _remember(self._familiar, secret_digest, None, _KNOWN_MOST)
+
+    async def _find(self, secret: str, address: str) -> Caller:
+        """Raises InvalidKey, or RateLimited before it would be looked up."""
+        secret_digest = digest(secret)
+        if secret_digest in self._familiar:
+            if (caller := await self._look_up_once(secret_digest)) is not None:
+                return caller
+            self._familiar.pop(secret_digest, None)
+        attempt = await self._guesses.begin(address)
+        caller = None
+        missed = False
+        try:
+            caller = self._known.get(secret_digest)  # others may have found it meanwhile
+            if caller is None and is_wellformed_key(secret) and secret_digest not in self._unknown:
+                caller = await self._look_up_once(secret_digest)
+            missed = caller is None
+        finally:
+            self._guesses.end(attempt, missed=missed)
+        if caller is None:
+            raise InvalidKey
+        return caller
 
     async def _look_up_once(self, secret_digest: bytes) -> Caller | None:
         """A thousand first requests with one key are one look-up."""
@@ -95,18 +135,24 @@ def _remember(cache: dict[bytes, Value], key: bytes, value: Value, most: int) ->
     cache[key] = value
 
 
+def _has(caller: Caller, field: str, value: str) -> bool:
+    """One of the accounts that its requests count for."""
+    return any(getattr(account, field) == value for account in caller.chain)
+
+
 def _caller(key: Key, shards: int) -> Caller:
-    networks = None
-    if key.allowed_cidrs is not None:
-        parsed = [ipaddress.ip_network(cidr) for cidr in key.allowed_cidrs]
-        networks = tuple((net.version, int(net.network_address), int(net.broadcast_address)) for net in parsed)
+    networks = None if key.allowed_cidrs is None else tuple(read_network(cidr) for cidr in key.allowed_cidrs)
+    payer_id = key.chain[-1].id if key.chain else key.account_id
     return Caller(
-        account_id=key.account_id,
+        account_id=payer_id,
         key_id=key.id,
         book=key.book,
-        slots=slots_of(key.account_id, key.id, shards),
+        slots=slots_of(payer_id, key.id, shards),
         limits=key.limits,
-        models=None if key.models is None else frozenset(key.models),
+        models=None if key.models is None else Names(key.models),
         networks=networks,
         expires_at_ms=key.expires_at_ms,
+        chain=key.chain,
+        budgets=key.budgets,
+        scopes=None if key.scopes is None else frozenset(key.scopes),
     )

@@ -1,11 +1,17 @@
-"""What a key may do: the models it may use, the addresses it may call from."""
+"""What a key may do: the doors that open to it, the models it may use, the addresses it may call from."""
 
-import ipaddress
-
+from app.base.addresses import is_within
 from app.base.errors import Forbidden
+from app.base.scopes import Scope
 from app.proxy.records import Caller
 
-__all__ = ["check_address", "check_model"]
+__all__ = ["check_address", "check_model", "check_scope"]
+
+
+def check_scope(caller: Caller, scope: Scope) -> None:
+    """Raises Forbidden."""
+    if caller.scopes is not None and scope not in caller.scopes:
+        raise Forbidden("scope_not_allowed", f"This key may not be used here: it lacks the scope `{scope}`.")
 
 
 def check_model(caller: Caller, model: str) -> None:
@@ -16,14 +22,5 @@ def check_model(caller: Caller, model: str) -> None:
 
 def check_address(caller: Caller, address: str) -> None:
     """Raises Forbidden."""
-    if caller.networks is None:
-        return
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        raise Forbidden("address_not_allowed", "This key may not be used from here.") from None
-    if parsed.version == 6 and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    number = int(parsed)
-    if not any(version == parsed.version and first <= number <= last for version, first, last in caller.networks):
-        raise Forbidden("address_not_allowed", f"This key may not be used from {address}.")
+    if caller.networks is not None and not is_within(address, caller.networks):
+        raise Forbidden("address_not_allowed", f"This key may not be used from {address or 'here'}.")

@@ -99,6 +99,7 @@ class AdmissionDesk:
             multiplier=sale.multiplier,
             input_bound=order.input_bound,
             output_bound=output,
+            member_id=caller.member_id,
         )
         return await self._gate.admit(
             caller.slots, rules, order.request_id, amount_nano, order.input_bound + output, _encode(draft)

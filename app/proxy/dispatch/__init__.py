@@ -5,5 +5,6 @@ from app.proxy.dispatch.change import Change, WayHealth
 from app.proxy.dispatch.choice import order_channels
 from app.proxy.dispatch.dispatcher import Dispatcher
 from app.proxy.dispatch.health import Health
+from app.proxy.dispatch.news import News, read_health
 
-__all__ = ["Change", "Dispatcher", "Health", "WayHealth", "order_channels"]
+__all__ = ["Change", "Dispatcher", "Health", "News", "WayHealth", "order_channels", "read_health"]

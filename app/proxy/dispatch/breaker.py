@@ -14,8 +14,8 @@ State = Literal["closed", "open", "half_open"]
 _BUCKET_MS = 3_000
 _BUCKETS = 10
 WINDOW_MS = _BUCKET_MS * _BUCKETS
-# Open at so many failures that are at least half of what happened; or so many without a success between them, however
-# seldom requests come.
+# Open at so many failures that are at least half of what happened; or, where requests are rare, at so many without a
+# success between them.
 _FAILURES_LEAST = 5
 
 _OPEN_FIRST_MS = 5_000
@@ -73,7 +73,9 @@ class Breaker:
         self._bad[bucket] += weight
         self._streak += weight
         bad, good = sum(self._bad), sum(self._good)
-        if self._streak < _FAILURES_LEAST and not (bad >= _FAILURES_LEAST and bad >= good):
+        is_rate = bad >= _FAILURES_LEAST and bad >= good
+        is_streak = self._streak >= _FAILURES_LEAST and not good
+        if not (is_rate or is_streak):
             return False
         self._open(now_ms, jitter)
         return True

@@ -1,7 +1,8 @@
 """A worker's dispatcher: makes a plan for each request out of the catalogue and the health of the ways."""
 
+import asyncio
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from app.catalog.records import Channel, Model
 from app.proxy.dispatch.change import WayHealth
@@ -15,12 +16,19 @@ __all__ = ["Dispatcher"]
 
 
 class Dispatcher:
-    """Without `seats` the vendors' limits are not looked at."""
+    """Without `seats` the vendors' limits are not looked at. `sleep` takes seconds, by the clock of `health`."""
 
-    def __init__(self, health: Health, seats: Seats | None = None, rng: random.Random | None = None) -> None:
+    def __init__(
+        self,
+        health: Health,
+        seats: Seats | None = None,
+        rng: random.Random | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self.health = health
         self._seats = seats
         self._rng = rng or random.Random()  # noqa: S311 (a share of traffic, not a secret)
+        self._sleep = sleep
         self._tables: dict[str, Table] = {}
 
     def plan(
@@ -35,7 +43,7 @@ class Dispatcher:
         table = self._tables.get(model.name)
         if table is None or table.channels is not channels or table.model is not model:
             table = self._tables[model.name] = make_table(model, channels, self.health)
-        return RoutePlan(self.health, self._seats, self._rng, table, caller_account_id, order, excluded)
+        return RoutePlan(self.health, self._seats, self._rng, table, caller_account_id, order, excluded, self._sleep)
 
     def reconcile(self, channels: Iterable[Channel]) -> None:
         """The catalogue was read anew: what is not in it any more is forgotten."""

@@ -146,13 +146,18 @@ class Health:
             case "limited":
                 self._cool(taken, outcome, now)
             case "denied":
-                self._park(way, outcome)
+                self._park(way, reason_of(outcome), outcome.http_status)
         if taken.owns_probe and way.breaker.state == "half_open" and way.breaker.term == taken.term:
             # It told nothing, or something that is not the breaker's.
             way.breaker.probe_lost(now, self._rng.random())
 
+    def park(self, channel_id: str, credential_id: str, reason: str, http_status: int) -> None:
+        """By a test that the vendor refused."""
+        for way in self.find(channel_id, credential_id):
+            self._park(way, reason, http_status)
+
     def unpark(self, channel_id: str, credential_id: str | None, reason: str) -> None:
-        """By a test that passed, or an operator: all that is held against the ways is forgotten."""
+        """By a test that passed, or an operator."""
         for way in self.find(channel_id, credential_id):
             if way.parked is not None:
                 self._forgive(way)
@@ -285,16 +290,15 @@ class Health:
         known = way.cooling.setdefault(model, Cooling(until_ms, _COOL_FIRST_MS * 2))
         known.until_ms = max(known.until_ms, until_ms)
 
-    def _park(self, way: Way, outcome: Outcome) -> None:
+    def _park(self, way: Way, reason: str, http_status: int | None) -> None:
         if way.parked is not None:
             return
-        way.parked = reason_of(outcome)
+        way.parked = reason
         way.review()
-        self._tell(self._change(way, "parked", way.parked, http_status=outcome.http_status))
+        self._tell(self._change(way, "parked", reason, http_status=http_status))
 
     def _forgive(self, way: Way) -> None:
         way.parked = None
-        way.cooling.clear()
         if way.breaker.state != "closed":
             way.breaker.close(self.clock_ms())
         way.review()

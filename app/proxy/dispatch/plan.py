@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 
 from app.proxy.dispatch.choice import Candidate, Need, conversation_key, need_of, rank
 from app.proxy.dispatch.health import Health, Taken
@@ -42,6 +42,7 @@ class RoutePlan:
         "_retries",
         "_rng",
         "_seats",
+        "_sleep",
         "_table",
         "_tried",
         "deadline_at",
@@ -57,12 +58,14 @@ class RoutePlan:
         account_id: str,
         order: Order,
         excluded: Collection[str],
+        sleep: Callable[[float], Awaitable[None]],
     ) -> None:
         routing = table.model.routing
         self._health = health
         self._seats = seats
         self._rng = rng
         self._table = table
+        self._sleep = sleep
         self._account_id = account_id
         self._order = order
         self._need: Need | None = None
@@ -185,7 +188,7 @@ class RoutePlan:
         if wait_ms > self._patience_ms or self._is_late(wait_ms):
             return False
         self._patience_ms -= wait_ms
-        await asyncio.sleep(wait_ms / 1000)
+        await self._sleep(wait_ms / 1000)
         return True
 
     def _least_bad(self) -> Iterator[Candidate]:
@@ -217,7 +220,7 @@ class RoutePlan:
         if self._is_late(wait_ms):
             return None
         self._retries -= 1
-        await asyncio.sleep(wait_ms / 1000)
+        await self._sleep(wait_ms / 1000)
         candidate = next((each for each in self._table.candidates if each.way is way), None)
         return None if candidate is None else await self._take(candidate)
 

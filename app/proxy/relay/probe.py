@@ -4,7 +4,7 @@ import msgspec
 
 from app.base.clock import monotonic_ms, now_ms
 from app.base.ids import new_request_id
-from app.catalog.records import Channel
+from app.catalog.records import Channel, Credential
 from app.proxy.records import Outcome, Pick
 from app.proxy.relay.dialects.openai_chat import read_order
 from app.proxy.relay.runner import Relay
@@ -15,15 +15,18 @@ __all__ = ["probe_channel"]
 _BODY = b'{"model":%b,"messages":[{"role":"user","content":"Say ok."}],"max_tokens":16}'
 
 
-async def probe_channel(relay: Relay, channel: Channel, model: str) -> dict[str, object]:
-    """`{"ok", "model", "latency_ms", "http_status", "error", "answer"}`; never raises for what the vendor did."""
+async def probe_channel(
+    relay: Relay, channel: Channel, model: str, credential: Credential | None = None
+) -> dict[str, object]:
+    """`{"ok", "model", "latency_ms", "http_status", "error", "answer"}`; never raises for what the vendor did. The
+    first of the channel's credentials is used, unless another is named."""
     order = read_order(_BODY % msgspec.json.encode(model), new_request_id(), now_ms())
     started = monotonic_ms()
     try:
-        delivered, _ = await relay.fetch(order, _OnePick(Pick(channel, channel.ways[0])))
+        delivered, _ = await relay.fetch(order, _OnePick(Pick(channel, credential or channel.ways[0])))
     except RelayFailed as failed:
         attempt = failed.tries[-1]
-        vendor_said = failed.error.message if attempt.error == "refused" else None
+        vendor_said = failed.error.message if failed.is_refused else None
         return {
             "ok": False,
             "model": model,

@@ -48,6 +48,9 @@ class Reach(msgspec.Struct, frozen=True):
     tls: Tls = Tls()
     http2: bool = False
 
+    def __repr__(self) -> str:
+        return "Reach(…)"
+
 
 class Route(msgspec.Struct, frozen=True, weakref=True, eq=False):
     """What all calls over one way to a vendor share: made once, and kept for as long as nothing of it changes."""
@@ -59,6 +62,10 @@ class Route(msgspec.Struct, frozen=True, weakref=True, eq=False):
 
     def same(self, other: "Route") -> bool:
         return msgspec.structs.astuple(self) == msgspec.structs.astuple(other)
+
+    def __repr__(self) -> str:
+        """Its headers carry a credential."""
+        return f"Route({self.url!r}, …)"
 
 
 class Call(msgspec.Struct, frozen=True):

@@ -213,6 +213,7 @@ def _receipt(trip: Trip, delivered: Delivered, bill: Bill) -> Receipt:
         request_id=order.request_id,
         created_at_ms=order.created_at_ms,
         account_id=trip.caller.account_id,
+        member_id=trip.caller.member_id,
         key_id=trip.caller.key_id,
         dialect=order.dialect,
         model=order.model,

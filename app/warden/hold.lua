@@ -1,0 +1,5 @@
+-- Takes the lease, or holds it longer: 1 where it is ours now. KEYS: lease. ARGV: token, ms.
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
