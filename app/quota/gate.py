@@ -84,7 +84,7 @@ class Gate:
         shard = slots.shard
         reply = await self._wire.run(
             ADMIT,
-            (slots.wallet, shard.holds, shard.leases, *use_keys(shard.number, rules.trace)),
+            (slots.wallet, shard.holds, shard.leases, *use_keys(shard.number, rules.names)),
             request_id,
             hold_nano,
             hold_tokens,

@@ -37,7 +37,7 @@ SubjectKind = Literal["key", "account", "model"]
 NO_TRACE = "-"
 _UNITS: dict[Unit, int] = {"requests": 1, "tokens": 2, "usd": 3}
 # Longer than any rate takes to leak away, or any window to turn: a counter that is gone is read from the books again.
-_RATES_KEPT_S = 120
+_RATES_KEPT_S = 150
 WINDOWS_KEPT_S = 40 * 86_400
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -75,12 +75,13 @@ class Counter(msgspec.Struct, frozen=True):
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """`counters` stand by subject, in the order of `subjects`. They are right until `until_ms`, when the first of their
-    windows has turned."""
+    """`counters` stand by subject, in the order of `subjects`: first those that the trace has. They are right until
+    `until_ms`, when the first of their windows has turned."""
 
     subjects: tuple[Subject, ...] = ()
     counters: tuple[tuple[Counter, ...], ...] = ()
     packed: bytes = b""
+    names: str = NO_TRACE  # a trace that names all subjects, and nothing else
     trace: str = NO_TRACE
     until_ms: int | None = None
 
@@ -89,16 +90,19 @@ NO_RULES = Rules()
 
 
 def compile_rules(subjects: Iterable[Subject], now_ms: int) -> Rules:
-    bound = tuple(subject for subject in subjects if subject.is_bound)
+    bound = [subject for subject in subjects if subject.is_bound]
     if not bound:
         return NO_RULES
-    counters = tuple(_counters(subject, now_ms) for subject in bound)
+    bound.sort(key=lambda subject: not _is_settled(subject))
+    counters = [_counters(subject, now_ms) for subject in bound]
+    traces = [_trace(subject, each) for subject, each in zip(bound, counters, strict=True) if _is_settled(subject)]
     turns = [counter.starts[2] for each in counters for counter in each if len(counter.starts) > 1]
     return Rules(
-        bound,
-        counters,
+        tuple(bound),
+        tuple(counters),
         _encode([_pack(subject, each) for subject, each in zip(bound, counters, strict=True)]),
-        ";".join(_trace(subject, each) for subject, each in zip(bound, counters, strict=True)),
+        ";".join(subject.name for subject in bound),
+        ";".join(traces) or NO_TRACE,
         min(turns, default=None),
     )
 
@@ -106,6 +110,12 @@ def compile_rules(subjects: Iterable[Subject], now_ms: int) -> Rules:
 def traced_subjects(trace: str) -> list[str]:
     """The names of the subjects of a trace, in its order."""
     return [] if trace == NO_TRACE else [each.partition("=")[0] for each in trace.split(";")]
+
+
+def _is_settled(subject: Subject) -> bool:
+    """Whether the end of a request changes what its rules have counted: requests a minute stay as they are."""
+    limits = subject.limits
+    return bool(limits.tpm or limits.rpd or limits.tpd or limits.concurrency or subject.budgets)
 
 
 def _counters(subject: Subject, now_ms: int) -> tuple[Counter, ...]:
@@ -125,16 +135,14 @@ def _counters(subject: Subject, now_ms: int) -> tuple[Counter, ...]:
 def _pack(subject: Subject, counters: Sequence[Counter]) -> list[object]:
     """The order is admit.lua's."""
     limits = subject.limits
-    fields = ["r", "t", "at"]
-    for counter in counters:
-        fields += [counter.name, f"{counter.name}+", f"{counter.name}@"]
+    rates: list[object] = [limits.rpm, limits.tpm, limits.concurrency, WINDOWS_KEPT_S if counters else _RATES_KEPT_S]
+    if not counters:
+        return rates
+    fields = [f"{counter.name}{sign}" for counter in counters for sign in ("", "+", "@")]
     return [
-        limits.rpm,
-        limits.tpm,
-        limits.concurrency,
-        WINDOWS_KEPT_S if counters else _RATES_KEPT_S,
-        fields,
+        *rates,
         [[each.name, _UNITS[each.unit], each.amount, each.is_budget, each.starts] for each in counters],
+        fields,
     ]
 
 

@@ -16,11 +16,9 @@ if not hold then
 end
 local function whole(number) return string.format('%.0f', number) end
 local charge, used_tokens = tonumber(ARGV[2]), tonumber(ARGV[3])
-local clock = redis.call('TIME')
-local now_us = clock[1] * 1000000 + clock[2]
 
 -- Of a lost hold nothing is set aside any more; what it used counts all the same.
-local held, held_tokens, since_us, trace = 0, 0, now_us, ARGV[7]
+local held, held_tokens, since_us, trace = 0, 0, math.huge, ARGV[7]
 if hold then
   held, held_tokens, since_us, trace = string.match(hold, '^(%d+) (%d+) (%d+) (%S+) ')
   held, held_tokens, since_us = tonumber(held), tonumber(held_tokens), tonumber(since_us)
@@ -28,36 +26,37 @@ if hold then
   redis.call('ZREM', KEYS[3], ARGV[1])
 end
 
--- What was held of a minute's tokens and not used is given back, but for what has leaked away meanwhile.
-local function give_back(use, tpm)
-  local tokens = math.min(held_tokens, tpm)
-  if tokens == 0 or redis.call('HEXISTS', use, 't') == 0 then return end
-  local leaked = math.floor((now_us - since_us) * tpm / 60)
-  local change = math.max((used_tokens - tokens) * 1000000, -math.max(0, tokens * 1000000 - leaked)) + 0 -- Lua has a -0
-  redis.call('HINCRBY', use, 't', whole(change))
-end
-
 local reached = {}
-local function count(i, use, name, amount)
-  local seen = redis.call('HMGET', use, name, name .. '+', name .. '@')
-  if not seen[3] or since_us < seen[3] * 1000 then return end -- it was counted in a window that is over
-  local is_limit = name == 'rpd' or name == 'tpd'
-  local unit = string.match(name, '^%a+')
-  local was_held, took = held, charge
-  if name == 'rpd' or unit == 'requests' then
-    was_held, took = 1, 1
-  elseif name == 'tpd' or unit == 'tokens' then
-    was_held, took = is_limit and math.min(held_tokens, amount) or held_tokens, used_tokens
-  end
-  local used = seen[1] + took
-  local left_held = hold and math.max(0, seen[2] - was_held) or seen[2]
-  redis.call('HSET', use, name, whole(used), name .. '+', whole(left_held))
-  if not is_limit and used * 2 >= amount then
-    reached[#reached + 1] = i - 1 .. ' ' .. name .. ' ' .. whole(used) .. ' ' .. whole(amount) .. ' ' .. seen[3]
-  end
-end
-
 if trace ~= '-' then
+  -- What was held of a minute's tokens and not used is given back, but for what has leaked away meanwhile.
+  local function give_back(use, tpm)
+    local tokens = math.min(held_tokens, tpm)
+    if tokens == 0 or redis.call('HEXISTS', use, 't') == 0 then return end
+    local clock = redis.call('TIME')
+    local leaked = math.floor((clock[1] * 1000000 + clock[2] - since_us) * tpm / 60)
+    local change = math.max((used_tokens - tokens) * 1000000, -math.max(0, tokens * 1000000 - leaked)) + 0 -- Lua has a -0
+    redis.call('HINCRBY', use, 't', whole(change))
+  end
+
+  local function count(i, use, name, amount)
+    local seen = redis.call('HMGET', use, name, name .. '+', name .. '@')
+    if not seen[3] or since_us < seen[3] * 1000 then return end -- it was counted in a window that is over
+    local is_limit = name == 'rpd' or name == 'tpd'
+    local unit = string.match(name, '^%a+')
+    local was_held, took = held, charge
+    if name == 'rpd' or unit == 'requests' then
+      was_held, took = 1, 1
+    elseif name == 'tpd' or unit == 'tokens' then
+      was_held, took = is_limit and math.min(held_tokens, amount) or held_tokens, used_tokens
+    end
+    local used = seen[1] + took
+    local left_held = hold and math.max(0, seen[2] - was_held) or seen[2]
+    redis.call('HSET', use, name, whole(used), name .. '+', whole(left_held))
+    if not is_limit and used * 2 >= amount then
+      reached[#reached + 1] = i - 1 .. ' ' .. name .. ' ' .. whole(used) .. ' ' .. whole(amount) .. ' ' .. seen[3]
+    end
+  end
+
   local i = 0
   for items in string.gmatch(trace, '=([^;]*)') do
     i = i + 1
