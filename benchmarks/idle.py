@@ -1,4 +1,4 @@
-"""Thousands of streams that say nothing: what each costs a worker in memory, and whether an operator's changes drop any.
+"""Thousands of streams that say nothing: what each costs a worker in memory, and whether a change drops any.
 
 `python -m benchmarks.idle` opens `--streams` on one worker, through an upstream that sends first content and then nothing
 but a comment now and then. Half of the silence in, the channel, the model with its prices and a price book are changed.

@@ -32,7 +32,7 @@ from app.console.remit import OPEN_TO_SUBTREE, Remit
 from app.ledger.journal import add_credit, open_wallet, read_wallet, set_credit_line
 from app.ledger.reports import money_moved
 
-__all__ = ["AccountFields", "AccountsController", "columns_of_account", "live_balance", "require_purse", "show_terms"]
+__all__ = ["AccountFields", "AccountsController", "columns_of_account", "live_balance", "show_terms"]
 
 Wallet = Literal["own", "shared"]
 

@@ -130,7 +130,7 @@ class Health:
         self._came.add(id(taken))
         taken.pace.learn(ttft_ms, now)
         if taken.way.is_current:
-            self._served(taken, now)
+            self._served(taken, now, is_whole=False)
 
     def ended(self, taken: Taken, outcome: Outcome) -> None:
         way, now = taken.way, self.clock_ms()
@@ -147,6 +147,8 @@ class Health:
             case "served":
                 if not came:
                     self._served(taken, now)
+                elif not taken.is_probe and way.breaker.term == taken.term:
+                    way.breaker.completed()
             case "refused":
                 if taken.is_probe:
                     self._close(way, now)
@@ -254,13 +256,13 @@ class Health:
             way.meet(met.channel, credentials[way.credential.id])
         self._known[met.channel.id] = met
 
-    def _served(self, taken: Taken, now: int) -> None:
+    def _served(self, taken: Taken, now: int, *, is_whole: bool = True) -> None:
         way, breaker = taken.way, taken.way.breaker
         if taken.is_probe:
             if breaker.state != "closed":
                 self._close(way, now)
         elif breaker.term == taken.term:
-            breaker.succeeded(now)
+            breaker.succeeded(now, is_whole=is_whole)
         cooling = way.cooling.get(taken.model) if way.cooling else None
         if cooling is not None and cooling.until_ms <= now:
             del way.cooling[taken.model]
