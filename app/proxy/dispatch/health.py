@@ -61,6 +61,7 @@ class Health:
         self._wall_ms = wall_ms
         self._rng = rng or random.Random()  # noqa: S311 (jitter)
         self._known: dict[str, _Known] = {}
+        self._is_reconciled = False
         self._came: set[int] = set()  # ids of picks whose first content is there
         self._listeners: list[Listener] = []
 
@@ -68,19 +69,27 @@ class Health:
         self._listeners.append(listener)
 
     def ways_of(self, channel: Channel) -> tuple[Way, ...]:
+        """Those of a channel as the caller knows it. After the first `reconcile` that alone says what is current: a
+        request may have read the catalogue before it, and what such a one learns of what has changed is nothing."""
         known = self._known.get(channel.id)
-        if known is None or known.channel is not channel:
-            known = self._known[channel.id] = self._meet(channel, known)
-        return known.ways
+        if known is not None and known.channel is channel:
+            return known.ways
+        met = self._meet(channel, known)
+        if not self._is_reconciled:
+            self._settle(met, known)
+        return met.ways
 
     def reconcile(self, channels: Iterable[Channel]) -> None:
         """The catalogue was read anew. What was learnt stays where an operator has not changed where the way leads."""
+        self._is_reconciled = True
         current = {channel.id: channel for channel in channels}
         for gone in self._known.keys() - current.keys():
             for way in self._known.pop(gone).ways:
                 way.is_current = False
         for channel in current.values():
-            self.ways_of(channel)
+            known = self._known.get(channel.id)
+            if known is None or known.channel is not channel:
+                self._settle(self._meet(channel, known), known)
 
     def ways(self) -> Iterator[Way]:
         for known in self._known.values():
@@ -121,7 +130,7 @@ class Health:
         self._came.add(id(taken))
         taken.pace.learn(ttft_ms, now)
         if taken.way.is_current:
-            self._served(taken, now)
+            self._served(taken, now, is_whole=False)
 
     def ended(self, taken: Taken, outcome: Outcome) -> None:
         way, now = taken.way, self.clock_ms()
@@ -138,6 +147,8 @@ class Health:
             case "served":
                 if not came:
                     self._served(taken, now)
+                elif not taken.is_probe and way.breaker.term == taken.term:
+                    way.breaker.completed()
             case "refused":
                 if taken.is_probe:
                     self._close(way, now)
@@ -188,6 +199,19 @@ class Health:
                     self._forgive(way)
             way.review()
 
+    def adopt(self, way: Way, view: WayHealth) -> None:
+        """As if what others wrote of a way had been learnt here."""
+        now, wall = self.clock_ms(), self._wall_ms()
+        way.load.in_flight = view.in_flight
+        way.parked, way.open_reason = view.parked, view.open_reason
+        if view.open_until_ms is not None:
+            way.breaker.restore(view.state, now + view.open_until_ms - wall)
+        for model, until_ms in view.cooling.items():
+            self._keep_cool(way, model, now + until_ms - wall)
+        for model, first_ms in view.first_content_ms.items():
+            way.pace(model).learn(first_ms, now)
+        way.review()
+
     def view(self) -> list[WayHealth]:
         """Every way that this process knows."""
         now = self.clock_ms()
@@ -212,28 +236,33 @@ class Health:
         return self._wall_ms() + clock_ms - self.clock_ms()
 
     def _meet(self, channel: Channel, known: _Known | None) -> _Known:
+        """Its ways: those that are known, where they lead to the same place, and new ones."""
         old = {way.credential.id: way for way in known.ways} if known else {}
         ways = []
         for credential in channel.ways:
-            stamp = stamp_of(channel, credential)
-            before = old.get(credential.id)
+            stamp, before = stamp_of(channel, credential), old.get(credential.id)
             if before is None or before.stamp != stamp:
-                if before is not None:
-                    before.is_current = False
                 before = Way(channel, credential, stamp, before.load if before else Load())
-            before.meet(channel, credential)
             ways.append(before)
-        for credential_id in old.keys() - {way.credential.id for way in ways}:
-            old[credential_id].is_current = False
         return _Known(channel, tuple(ways))
 
-    def _served(self, taken: Taken, now: int) -> None:
+    def _settle(self, met: _Known, known: _Known | None) -> None:
+        """From now on these are the channel's ways."""
+        for way in known.ways if known else ():
+            way.is_current = False
+        credentials = {credential.id: credential for credential in met.channel.ways}
+        for way in met.ways:
+            way.is_current = True
+            way.meet(met.channel, credentials[way.credential.id])
+        self._known[met.channel.id] = met
+
+    def _served(self, taken: Taken, now: int, *, is_whole: bool = True) -> None:
         way, breaker = taken.way, taken.way.breaker
         if taken.is_probe:
             if breaker.state != "closed":
                 self._close(way, now)
         elif breaker.term == taken.term:
-            breaker.succeeded(now)
+            breaker.succeeded(now, is_whole=is_whole)
         cooling = way.cooling.get(taken.model) if way.cooling else None
         if cooling is not None and cooling.until_ms <= now:
             del way.cooling[taken.model]
