@@ -12,13 +12,14 @@ from app.base.clock import iso
 from app.base.database import Database
 from app.base.errors import ServiceUnavailable
 from app.base.money import format_usd
+from app.catalog.lineage import ancestors
 from app.proxy.records import BudgetMark, Caller
 
 __all__ = ["BudgetAlerts"]
 
 log = logging.getLogger("tollgate.budgets")
 
-KIND = "budget"
+KIND = "budget.reached"
 _PERCENTS = (50, 80, 100)
 # A budget that refuses a request is as good as used up, unless that request asked for the better part of it.
 _REFUSES_FROM_PERCENT = 80
@@ -29,8 +30,8 @@ _KNOWN_MOST = 50_000
 class _Alert(msgspec.Struct, frozen=True):
     once: str
     subject: str
+    account_id: str
     details: dict[str, Any]
-    lineage: tuple[str, ...]
 
 
 class BudgetAlerts:
@@ -41,17 +42,18 @@ class BudgetAlerts:
 
     def mark(self, caller: Caller, mark: BudgetMark) -> None:
         """Takes note, and does not wait."""
+        account_id = mark.subject.id if mark.subject.kind == "account" else caller.own_id
         for percent in _PERCENTS:
             is_refused = percent == 100 and mark.refused and mark.used * 100 >= _REFUSES_FROM_PERCENT * mark.amount
             if mark.used * 100 < percent * mark.amount and not is_refused:
                 continue
-            once = f"{KIND}:{mark.subject.name}:{mark.counter}:{mark.start_ms}:{percent}"
+            once = f"budget:{mark.subject.name}:{mark.counter}:{mark.start_ms}:{percent}"
             if once in self._heard:
                 continue
             if len(self._heard) >= _KNOWN_MOST:
                 self._heard.clear()
             self._heard[once] = None
-            self._waiting.put_nowait(_Alert(once, mark.subject.id, _details(mark, percent), _lineage(caller, mark)))
+            self._waiting.put_nowait(_Alert(once, mark.subject.id, account_id, _details(mark, percent)))
 
     async def keep(self) -> None:
         """Writes what was heard into the outbox, until cancelled; a database that is away is waited for."""
@@ -61,7 +63,7 @@ class BudgetAlerts:
                 await asyncio.sleep(_RETRY_S)
 
     async def _write(self, alert: _Alert) -> bool:
-        account_id = alert.lineage[0] if alert.lineage else None
+        """False where the database is away."""
         try:
             async with self._database.write() as db:
                 await raise_alert(
@@ -70,8 +72,8 @@ class BudgetAlerts:
                     alert.subject,
                     alert.details,
                     once=alert.once,
-                    account_id=account_id,
-                    lineage=alert.lineage,
+                    account_id=alert.account_id,
+                    lineage=tuple(await ancestors(db, alert.account_id)),
                 )
         except ServiceUnavailable:
             return False
@@ -95,9 +97,3 @@ def _details(mark: BudgetMark, percent: int) -> dict[str, Any]:
         "used": show(mark.used),
         "window_start": iso(mark.start_ms),
     }
-
-
-def _lineage(caller: Caller, mark: BudgetMark) -> tuple[str, ...]:
-    """The account whose budget, or whose key's, it is, and those above it that share their wallet with it."""
-    ids = tuple(account.id for account in caller.chain) or (caller.account_id,)
-    return ids[ids.index(mark.subject.id) :] if mark.subject.kind == "account" else ids

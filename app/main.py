@@ -56,6 +56,7 @@ from app.proxy.dispatch import Dispatcher, Health, News
 from app.proxy.door import hot_paths, make_door
 from app.proxy.issuing import Issuing
 from app.proxy.journey import Journey
+from app.proxy.own_key import OwnKey
 from app.proxy.relay import Relay
 from app.proxy.relay.probe import probe_channel
 from app.proxy.relay.providers import PROVIDERS
@@ -64,6 +65,7 @@ from app.proxy.relay.upstream import VendorTransport
 from app.proxy.settlement import Clerk, Leases, Policies, Spool
 from app.quota.gate import Gate
 from app.quota.seats import Seats
+from app.quota.use import UseCounters
 from app.settings import Settings
 from app.signpost import Signpost
 from app.till import Till
@@ -93,6 +95,7 @@ class _Worker:
         spool = Spool(books.settings.data_dir / "spool")
         self.budget_alerts = BudgetAlerts(books.database)
         mark = self.budget_alerts.mark
+        self.bring_counters = Counters(books).bring
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards, mark)
         self.relay = Relay(VendorTransport(), SandboxTransport())
         seats = Seats(books.wire)
@@ -106,7 +109,7 @@ class _Worker:
         self.dispatcher.health.listen(self.warden.recorder.heard)
         self.journey = Journey(
             keyring=self.keyring,
-            desk=AdmissionDesk(gate, books.warm_wallet, Counters(books).bring, mark),
+            desk=AdmissionDesk(gate, books.warm_wallet, self.bring_counters, mark),
             dispatcher=self.dispatcher,
             relay=self.relay,
             clerk=self.clerk,
@@ -250,6 +253,7 @@ def create_app(books: Books) -> App:
         worker.journey,
         Counter(worker.keyring, till.redeem, till),
         Issuing(worker.keyring, KeyDesk(books.database, worker.announce)),
+        OwnKey(worker.keyring, UseCounters(books.wire).look, worker.bring_counters),
         books.settings.max_body_bytes,
         books.settings.trusted_networks,
     )

@@ -1,11 +1,11 @@
 """What the stages hand to each other: frozen, and complete when handed over."""
 
-from collections.abc import Container
 from typing import Protocol
 
 import msgspec
 
 from app.base.limits import Budget, Limits
+from app.base.names import Names
 from app.base.receipt import Ending, Usage
 from app.catalog.pricing import Sale
 from app.catalog.records import Account, Channel, Credential, Model
@@ -39,7 +39,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     book: str
     slots: Slots
     limits: Limits
-    models: Container[str] | None
+    models: Names | None
     networks: tuple[tuple[int, int, int], ...] | None
     expires_at_ms: int | None
     chain: tuple[Account, ...] = ()
