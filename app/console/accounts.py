@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import iso
-from app.base.errors import Conflict, InvalidField, NotFound, ServiceUnavailable
+from app.base.errors import Conflict, InvalidField, ServiceUnavailable
 from app.base.money import format_usd, parse_usd
 from app.catalog import customers
 from app.catalog.lineage import payer_of, subtree
@@ -32,7 +32,7 @@ from app.console.remit import OPEN_TO_SUBTREE, Remit
 from app.ledger.journal import add_credit, open_wallet, read_wallet, set_credit_line
 from app.ledger.reports import money_moved
 
-__all__ = ["AccountsController", "live_balance", "require_purse"]
+__all__ = ["AccountsController", "live_balance"]
 
 Wallet = Literal["own", "shared"]
 
@@ -132,7 +132,7 @@ class AccountsController(Controller):
         if amount <= 0:
             raise InvalidField("amount", "must be more than zero")
         async with office.database.write() as db:
-            await require_purse(db, account_id)
+            await customers.require_purse(db, account_id, stays=True)
             credit = await add_credit(
                 db,
                 account_id,
@@ -150,18 +150,6 @@ class AccountsController(Controller):
             "expires_at": data.expires_at,
             "balance": format_usd((await live_balance(office, account_id))[0]),
         }
-
-
-async def require_purse(db: AsyncConnection, account_id: str) -> Account:
-    """An account with a wallet of its own, which it keeps until the end of the transaction. Raises NotFound, and
-    Conflict where its money is another's."""
-    account = await customers.find_account(db, account_id, stays=True)
-    if account is None:
-        raise NotFound(f"There is no account `{account_id}`.")
-    if account.wallet == "shared":
-        owner = await payer_of(db, account_id)
-        raise Conflict(f"This account draws on the wallet of `{owner}`, and has no money of its own.")
-    return account
 
 
 async def live_balance(office: Office, account_id: str) -> tuple[int, int, int]:
@@ -253,7 +241,7 @@ def _credit_line(sent: AccountFields) -> int | None:
 async def _set_line(db: AsyncConnection, account: Account, line_nano: int | None) -> None:
     if line_nano is None:
         return
-    await require_purse(db, account.id)
+    await customers.require_purse(db, account.id)
     if (await read_wallet(db, account.id)).floor_nano != -line_nano:
         await set_credit_line(db, account.id, -line_nano)
 
