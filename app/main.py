@@ -43,6 +43,7 @@ from app.console.page import console_asset, console_page
 from app.console.prices import PriceBooksController, PricesController
 from app.console.problems import show_problem
 from app.console.remit import given_remit, operator_guard
+from app.console.routes import RoutesController
 from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
 from app.console.webhooks import AlertsController, WebhooksController
@@ -66,6 +67,7 @@ from app.quota.gate import Gate
 from app.quota.seats import Seats
 from app.quota.use import UseCounters
 from app.settings import Settings
+from app.signpost import Signpost
 from app.till import Till
 from app.warden.house import make_house
 from app.warden.warden import Warden
@@ -96,7 +98,9 @@ class _Worker:
         self.bring_counters = Counters(books).bring
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards, mark)
         self.relay = Relay(VendorTransport(), SandboxTransport())
-        self.dispatcher = Dispatcher(Health(), Seats(books.wire))
+        seats = Seats(books.wire)
+        self.dispatcher = Dispatcher(Health(), seats)
+        self.signpost = Signpost(books.database, books.sealer, self.events, seats)
         self.news = News(self.events, self.dispatcher.health)
         house = make_house(
             lambda: self.snapshot.channels, self.relay, self.dispatcher.health, self.events, self.announce
@@ -166,10 +170,10 @@ class _Worker:
             asyncio.create_task(self.leases.keep(), name="leases"),
             asyncio.create_task(self.news.keep(), name="news"),
             asyncio.create_task(self.clerk.replay(), name="spool"),
-            asyncio.create_task(self.budget_alerts.keep(), name="budget alerts"),
             asyncio.create_task(self.warden.record(), name="channel events"),
             asyncio.create_task(self.warden.watch(), name="warden"),
             asyncio.create_task(self.last_use.keep(), name="last use"),
+            asyncio.create_task(self.budget_alerts.keep(), name="budget alerts"),
         ]
         try:
             yield
@@ -218,6 +222,7 @@ def create_app(books: Books) -> App:
         take_back=books.take_back,
         verify=books.verify,
         probe_channel=lambda channel, model: probe_channel(worker.relay, channel, model),
+        explain_route=worker.signpost.explain,
         channel_health=worker.warden.look,
         ask_balance=worker.warden.ask_balance,
         unpark=worker.warden.unpark,
@@ -234,7 +239,7 @@ def create_app(books: Books) -> App:
             PriceBooksController,
             PricesController,
             BooksController,
-            *(ChannelEventsController, HealthController, WebhooksController, AlertsController),
+            *(ChannelEventsController, HealthController, RoutesController, WebhooksController, AlertsController),
             *(CorrectionsController, JournalController, ReportsController, StatementsController, VouchersController),
             OperatorsController,
         ],

@@ -165,16 +165,18 @@ class Journey:
             await stream.close()
 
     async def _deliver(self, trip: Trip, stream: LiveStream, reply: Reply) -> None:
-        """A stream that has begun, to its end: settled before its last event leaves."""
+        """A stream that has begun, to its end: settled before its last bytes leave."""
         try:
             await reply.start([*_EVENT_STREAM, *limit_headers(trip.hold)])
             delivered, fault = await _pump(stream, reply, Meter(self._gate, trip))
+            if fault is not None:  # said at once: what was delivered may have to be counted
+                await reply.write(reply.error_event(fault))
         except BaseException:  # drained away, or a fault of ours: what came is on the books all the same
             await self._clerk.settle_surely(trip, stream.delivered("interrupted", error="interrupted"))
             raise
         bill = await self._clerk.settle(trip, delivered)
         if fault is not None:
-            await reply.finish(reply.error_event(fault))
+            await reply.finish(b"")
             return
         tail = _DONE
         created_s = trip.order.created_at_ms // 1000
