@@ -85,7 +85,7 @@ class Health(Roll):
         self._came.add(id(taken))
         taken.pace.learn(ttft_ms, now)
         if taken.way.is_current:
-            self._served(taken, now)
+            self._served(taken, now, is_whole=False)
 
     def ended(self, taken: Taken, outcome: Outcome) -> None:
         way, now = taken.way, self.clock_ms()
@@ -102,6 +102,8 @@ class Health(Roll):
             case "served":
                 if not came:
                     self._served(taken, now)
+                elif not taken.is_probe and way.breaker.term == taken.term:
+                    way.breaker.completed()
             case "refused":
                 if taken.is_probe:
                     self._close(way, now)
@@ -188,13 +190,13 @@ class Health(Roll):
         """A time of the monotonic clock as one since 1970."""
         return self._wall_ms() + clock_ms - self.clock_ms()
 
-    def _served(self, taken: Taken, now: int) -> None:
+    def _served(self, taken: Taken, now: int, *, is_whole: bool = True) -> None:
         way, breaker = taken.way, taken.way.breaker
         if taken.is_probe:
             if breaker.state != "closed":
                 self._close(way, now)
         elif breaker.term == taken.term:
-            breaker.succeeded(now)
+            breaker.succeeded(now, is_whole=is_whole)
         cooling = way.cooling.get(taken.model) if way.cooling else None
         if cooling is not None and cooling.until_ms <= now:
             del way.cooling[taken.model]
