@@ -24,7 +24,7 @@ import msgspec
 from benchmarks.processes import Tree, inherited_cores, pin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 START_S = 60.0
 STOP_S = 45.0  # the gateway itself waits up to 30 s for running streams
@@ -93,9 +93,19 @@ def postgres(directory: Path, core: int) -> Iterator[tuple[str, int]]:
 
 
 class Gateway:
-    """One gateway in its own directory. `exit_code` and `left_behind` are known once it was stopped."""
+    """One gateway in its own directory. `exit_code` and `left_behind` are known once it was stopped. `through` is a
+    command that it is started by, if any, and becomes it (`exec`)."""
 
-    def __init__(self, directory: Path, cores: Cores, database_url: str | None, database_pid: int | None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        cores: Cores,
+        database_url: str | None = None,
+        database_pid: int | None = None,
+        *,
+        workers: int = 1,
+        through: Sequence[str] = (),
+    ) -> None:
         self.port = free_port()
         self.admin_key = secrets.token_urlsafe(32)
         self.exit_code: int | None = None
@@ -109,7 +119,7 @@ class Gateway:
             "TOLLGATE_HOST": "127.0.0.1",
             "TOLLGATE_PORT": str(self.port),
             "TOLLGATE_DATA_DIR": str(data),
-            "TOLLGATE_WORKERS": "1",
+            "TOLLGATE_WORKERS": str(workers),
             "TOLLGATE_ADMIN_KEY": self.admin_key,
             "TOLLGATE_LOG_LEVEL": "warning",
         }
@@ -117,7 +127,7 @@ class Gateway:
             environment["TOLLGATE_DATABASE_URL"] = database_url
         with inherited_cores({cores.others}), self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "serve"],
+                [*through, sys.executable, "-m", "app.cli", "serve"],
                 cwd=Path(__file__).parents[1],
                 env=environment,
                 stdout=log,
@@ -170,10 +180,16 @@ class Gateway:
 
 @contextlib.contextmanager
 def running_gateway(
-    directory: Path, cores: Cores, database_url: str | None, database_pid: int | None
+    directory: Path,
+    cores: Cores,
+    database_url: str | None = None,
+    database_pid: int | None = None,
+    *,
+    workers: int = 1,
+    through: Sequence[str] = (),
 ) -> Iterator[Gateway]:
     """A gateway that is ready; stopped at the end of the block, whatever happened in it."""
-    gateway = Gateway(directory, cores, database_url, database_pid)
+    gateway = Gateway(directory, cores, database_url, database_pid, workers=workers, through=through)
     try:
         gateway.wait_ready()
         yield gateway

@@ -20,6 +20,15 @@ PAGES_MAX = 500
 _TOKENS_MOST = 10_000_000
 
 
+class Attempt(msgspec.Struct, frozen=True):
+    """One try of one channel."""
+
+    channel_id: str
+    http_status: int | None
+    error: str | None
+    duration_ms: int
+
+
 class Receipt(msgspec.Struct, frozen=True):
     """The fields of a receipt that the fault test judges; money is USD as text."""
 
@@ -35,6 +44,7 @@ class Receipt(msgspec.Struct, frozen=True):
     unpaid: str = "0"
     channel_id: str | None = None
     ending: str = ""
+    attempts: list[Attempt] = []
 
     @property
     def created_ms(self) -> int:

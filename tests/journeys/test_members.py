@@ -194,6 +194,29 @@ def test_two_moves_at_once_make_no_circle(shop: Shop) -> None:
         assert sorted(statuses) == [200, 400]
 
 
+def test_a_credit_and_a_change_of_wallets_never_both_happen(shop: Shop) -> None:
+    """Money in a wallet that nobody draws on any more would be lost to its owner."""
+    parent_id = open_account(shop)["id"]
+    for _ in range(4):
+        account_id = open_account(shop, parent_id=parent_id)["id"]
+        statuses = {}
+
+        def credit(account_id: str = account_id, statuses: dict[str, int] = statuses) -> None:
+            answer = shop.operator.http.post(f"/accounts/{account_id}/credits", json={"amount": "1.00"})
+            statuses["credit"] = answer.status_code
+
+        def share(account_id: str = account_id, statuses: dict[str, int] = statuses) -> None:
+            answer = shop.operator.http.patch(f"/accounts/{account_id}", json={"wallet": "shared"})
+            statuses["share"] = answer.status_code
+
+        racers = [threading.Thread(target=racer) for racer in (credit, share)]
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join()
+        assert statuses in ({"credit": 201, "share": 409}, {"credit": 409, "share": 200})
+
+
 def test_who_pays_can_change_until_money_has_moved(shop: Shop) -> None:
     """After that, the account and those below it stay with their payer; a wallet that was ever used stays too."""
     model = shop.model(shop.vendor())

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests.journeys.rough import OpenShop
 from tests.operator_api import Json, Operator, assert_problem
 from tests.shop import MESSAGES, Shop
 
@@ -223,3 +224,14 @@ def _status(part: Part, token: str) -> int:
         return operator.http.get("/accounts").status_code
     finally:
         operator.close()
+
+
+def test_guessed_tokens_are_refused_before_a_lookup(open_shop: OpenShop) -> None:
+    """From one address; the admin key is let in from there all the same."""
+    shop = open_shop(TOLLGATE_WORKERS="1")
+    guesser = Operator(shop.gateway.url, "guess")
+    said = [guesser.http.get("/accounts").status_code for _ in range(70)]
+    assert (said[0], said[-1]) == (401, 429)
+    assert int(guesser.http.get("/accounts").headers["retry-after-ms"]) <= 1000
+    assert shop.operator.get("/accounts")["items"]
+    guesser.close()

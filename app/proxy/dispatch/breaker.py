@@ -14,9 +14,10 @@ State = Literal["closed", "open", "half_open"]
 _BUCKET_MS = 3_000
 _BUCKETS = 10
 WINDOW_MS = _BUCKET_MS * _BUCKETS
-# Open at so many failures that are at least half of what happened; or, where requests are rare, at so many without a
-# success between them.
+# Open at so many failures that are at least half of what happened; or at so many without a success between them, over a
+# time that is no blip: where requests are many, half of a window would be many customers.
 _FAILURES_LEAST = 5
+_STREAK_LEAST_MS = 250
 
 _OPEN_FIRST_MS = 5_000
 _OPEN_MOST_MS = 60_000
@@ -39,6 +40,7 @@ class Breaker:
         "_good",
         "_open_ms",
         "_streak",
+        "_streak_from_ms",
         "probes_lost",
         "state",
         "term",
@@ -53,6 +55,7 @@ class Breaker:
         self._open_ms = 0
         self._closed_at_ms: int | None = None
         self._streak = 0
+        self._streak_from_ms = 0
         self._at = 0
         self._good = [0] * _BUCKETS
         self._bad = [0] * _BUCKETS
@@ -61,8 +64,14 @@ class Breaker:
         """A request may go as the probe."""
         return self.state != "closed" and now_ms >= self.until_ms
 
-    def succeeded(self, now_ms: int) -> None:
+    def succeeded(self, now_ms: int, *, is_whole: bool = True) -> None:
+        """One that is not whole yet has only begun to answer: it may be cut, and ends no streak."""
         self._good[self._turn(now_ms)] += 1
+        if is_whole:
+            self.completed()
+
+    def completed(self) -> None:
+        """One that began to answer did so to its end."""
         self._streak = 0
 
     def failed(self, now_ms: int, jitter: float, *, weight: int = 1, retracts: bool = False) -> bool:
@@ -71,10 +80,13 @@ class Breaker:
         if retracts:
             self._good[bucket] = max(0, self._good[bucket] - 1)
         self._bad[bucket] += weight
+        if not self._streak:
+            self._streak_from_ms = now_ms
         self._streak += weight
         bad, good = sum(self._bad), sum(self._good)
         is_rate = bad >= _FAILURES_LEAST and bad >= good
-        is_streak = self._streak >= _FAILURES_LEAST and not good
+        lasts = now_ms - self._streak_from_ms >= _STREAK_LEAST_MS or not good
+        is_streak = self._streak >= _FAILURES_LEAST and lasts
         if not (is_rate or is_streak):
             return False
         self._open(now_ms, jitter)
@@ -116,6 +128,11 @@ class Breaker:
         """Another worker's probe is under way."""
         if self.state == "open":
             self.until_ms = max(self.until_ms, now_ms + min(patience_ms, _OTHERS_PROBE_MS))
+
+    def restore(self, state: State, until_ms: int) -> None:
+        """As another worker's stood."""
+        self.state = state
+        self.until_ms = until_ms
 
     def counts(self, now_ms: int) -> tuple[int, int]:
         """Failures of the window, and all that happened in it."""

@@ -167,8 +167,8 @@ class Search(Generic[T]):
             self._plan.ended(pick, Outcome(is_abandoned=True))
 
     def _won(self, attempt: Attempt[T], answer: T) -> tuple[Attempt[T], T]:
-        self._record(attempt, None)
-        self._plan.came(attempt.pick, attempt.duration_ms)
+        took_ms = self._record(attempt, None)
+        self._plan.came(attempt.pick, took_ms)
         return attempt, answer
 
     def _lost(self, attempt: Attempt[T], failed: AttemptFailed) -> None:
@@ -208,17 +208,20 @@ class Search(Generic[T]):
         outcome = Outcome(http_status=attempt.http_status, tokens=tokens_taken(attempt.usage), is_abandoned=True)
         self._plan.ended(attempt.pick, outcome)
 
-    def _record(self, attempt: Attempt[T], error: str | None) -> None:
+    def _record(self, attempt: Attempt[T], error: str | None) -> int:
+        """How long it took, in milliseconds."""
+        took_ms = attempt.duration_ms
         self.tries.append(
             Try(
                 channel=attempt.pick.channel,
                 model=self._order.model,
                 http_status=attempt.http_status,
                 error=error,
-                duration_ms=attempt.duration_ms,
+                duration_ms=took_ms,
                 usage=None if error is None else attempt.usage,
             )
         )
+        return took_ms
 
 
 async def _put_away(task: asyncio.Task[T], attempt: Attempt[T]) -> None:

@@ -16,7 +16,10 @@ def _feed(breaker: Breaker, story: str, every_ms: int, now_ms: int = 0) -> int:
             now_ms += every_ms
         if letter == ".":
             breaker.succeeded(now_ms)
-        elif breaker.failed(now_ms, _MIDDLE, weight=2 if letter == "X" else 1, retracts=letter == "X"):
+            continue
+        if letter == "X":
+            breaker.succeeded(now_ms, is_whole=False)
+        if breaker.failed(now_ms, _MIDDLE, weight=2 if letter == "X" else 1, retracts=letter == "X"):
             return now_ms
     return now_ms
 
@@ -37,11 +40,14 @@ def _feed(breaker: Breaker, story: str, every_ms: int, now_ms: int = 0) -> int:
         pytest.param(".X", 1, False, id="one cut answer"),
         pytest.param(".X.X.X", 1, True, id="three cut answers"),
         pytest.param("." * 60 + "x" * 20, 1, False, id="twenty of eighty, one after the other"),
+        pytest.param("." * 300 + "x" * 6, 60, True, id="six in a row that last, though many were well before"),
+        pytest.param("." * 300 + "X" * 5, 70, True, id="five cut in a row, though many were well before"),
+        pytest.param("." * 300 + "XXXX.XXXX.", 60, False, id="four cut in a row, twice"),
         pytest.param("." * 60 + "x" * 40, 1_000, True, id="the good times have left the window"),
     ],
 )
 def test_what_opens_it(story: str, every_ms: int, opens: bool) -> None:
-    """Five failures that are half of all within thirty seconds, or five in a row, however rare."""
+    """Five failures that are half of all within thirty seconds, or five in a row, however rare, that are no blip."""
     breaker = Breaker()
     _feed(breaker, story, every_ms)
     assert (breaker.state == "open") is opens
