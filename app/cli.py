@@ -13,7 +13,9 @@ from app.commands.channel import channel
 from app.commands.common import AsJson, console
 from app.commands.common import read_settings as _settings
 from app.commands.common import run as _run
+from app.commands.keys import keys
 from app.commands.prices import prices
+from app.commands.route import route
 from app.commands.statements import statement
 from app.first_start import Welcome, set_up
 from app.processes import run_bookkeeper
@@ -22,8 +24,10 @@ from app.settings import Settings
 from app.supervisor import serve as supervise
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+cli.add_typer(keys, name="keys")
 cli.add_typer(prices, name="prices")
 cli.add_typer(channel, name="channel")
+cli.add_typer(route, name="route")
 cli.command()(statement)
 cli.command()(apply)
 

@@ -1,7 +1,6 @@
 """`create_app`: builds and joins both planes. Nobody imports this but the processes that serve."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -24,7 +23,9 @@ from app.base.events import announce, follow
 from app.base.guesses import Guesses
 from app.base.money import format_usd
 from app.base.redis import connect
+from app.base.tasks import end_all
 from app.books import Books, redis_url
+from app.budget_alerts import BudgetAlerts
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.console.accounts import AccountsController
 from app.console.apply import ApplyController
@@ -42,9 +43,11 @@ from app.console.page import console_asset, console_page
 from app.console.prices import PriceBooksController, PricesController
 from app.console.problems import show_problem
 from app.console.remit import given_remit, operator_guard
+from app.console.routes import RoutesController
 from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
 from app.console.webhooks import AlertsController, WebhooksController
+from app.counters import Counters
 from app.key_desk import KeyDesk
 from app.proxy.access import Keyring, LastUse
 from app.proxy.admission import AdmissionDesk
@@ -53,6 +56,7 @@ from app.proxy.dispatch import Dispatcher, Health, News
 from app.proxy.door import hot_paths, make_door
 from app.proxy.issuing import Issuing
 from app.proxy.journey import Journey
+from app.proxy.own_key import OwnKey
 from app.proxy.relay import Relay
 from app.proxy.relay.probe import probe_channel
 from app.proxy.relay.providers import PROVIDERS
@@ -61,7 +65,9 @@ from app.proxy.relay.upstream import VendorTransport
 from app.proxy.settlement import Clerk, Leases, Policies, Spool
 from app.quota.gate import Gate
 from app.quota.seats import Seats
+from app.quota.use import UseCounters
 from app.settings import Settings
+from app.signpost import Signpost
 from app.till import Till
 from app.warden.house import make_house
 from app.warden.warden import Warden
@@ -87,9 +93,14 @@ class _Worker:
         self.keyring = Keyring(books.find_key, books.shards, Guesses(), self.last_use.note)
         self.leases = Leases(gate)
         spool = Spool(books.settings.data_dir / "spool")
-        self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards)
+        self.budget_alerts = BudgetAlerts(books.database)
+        mark = self.budget_alerts.mark
+        self.bring_counters = Counters(books).bring
+        self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards, mark)
         self.relay = Relay(VendorTransport(), SandboxTransport())
-        self.dispatcher = Dispatcher(Health(), Seats(books.wire))
+        seats = Seats(books.wire)
+        self.dispatcher = Dispatcher(Health(), seats)
+        self.signpost = Signpost(books.database, books.sealer, self.events, seats)
         self.news = News(self.events, self.dispatcher.health)
         house = make_house(
             lambda: self.snapshot.channels, self.relay, self.dispatcher.health, self.events, self.announce
@@ -98,7 +109,7 @@ class _Worker:
         self.dispatcher.health.listen(self.warden.recorder.heard)
         self.journey = Journey(
             keyring=self.keyring,
-            desk=AdmissionDesk(gate, books.warm_wallet),
+            desk=AdmissionDesk(gate, books.warm_wallet, self.bring_counters, mark),
             dispatcher=self.dispatcher,
             relay=self.relay,
             clerk=self.clerk,
@@ -162,15 +173,13 @@ class _Worker:
             asyncio.create_task(self.warden.record(), name="channel events"),
             asyncio.create_task(self.warden.watch(), name="warden"),
             asyncio.create_task(self.last_use.keep(), name="last use"),
+            asyncio.create_task(self.budget_alerts.keep(), name="budget alerts"),
         ]
         try:
             yield
         finally:
             await self.clerk.drain()
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+            await end_all(*tasks)
             await self.warden.close()
             await self.last_use.write(everything=True)
             await self.relay.close()
@@ -213,6 +222,7 @@ def create_app(books: Books) -> App:
         take_back=books.take_back,
         verify=books.verify,
         probe_channel=lambda channel, model: probe_channel(worker.relay, channel, model),
+        explain_route=worker.signpost.explain,
         channel_health=worker.warden.look,
         ask_balance=worker.warden.ask_balance,
         unpark=worker.warden.unpark,
@@ -229,7 +239,7 @@ def create_app(books: Books) -> App:
             PriceBooksController,
             PricesController,
             BooksController,
-            *(ChannelEventsController, HealthController, WebhooksController, AlertsController),
+            *(ChannelEventsController, HealthController, RoutesController, WebhooksController, AlertsController),
             *(CorrectionsController, JournalController, ReportsController, StatementsController, VouchersController),
             OperatorsController,
         ],
@@ -243,6 +253,7 @@ def create_app(books: Books) -> App:
         worker.journey,
         Counter(worker.keyring, till.redeem, till),
         Issuing(worker.keyring, KeyDesk(books.database, worker.announce)),
+        OwnKey(worker.keyring, UseCounters(books.wire).look, worker.bring_counters),
         books.settings.max_body_bytes,
         books.settings.trusted_networks,
     )

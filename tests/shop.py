@@ -97,11 +97,13 @@ class Shop:
         }
         return self.operator.post("/channels", body | options)
 
-    def customer(self, credit: str = "10.00", **key_options: Any) -> Customer:
+    def customer(self, credit: str = "10.00", *, account_id: str | None = None, **key_options: Any) -> Customer:
+        """Of a new account with that much credit, unless it is to have a key of one that is there."""
         operator = self.operator
-        account_id = operator.post("/accounts", {"name": f"customer-{secrets.token_hex(4)}"})["id"]
-        if Decimal(credit):
-            operator.credit(account_id, credit, secrets.token_hex(8))
+        if account_id is None:
+            account_id = operator.post("/accounts", {"name": f"customer-{secrets.token_hex(4)}"})["id"]
+            if Decimal(credit):
+                operator.credit(account_id, credit, secrets.token_hex(8))
         issued = operator.new_key(account_id, **key_options)
         headers = {"Authorization": f"Bearer {issued['key']}"}
         http = httpx.Client(base_url=self.gateway.url, headers=headers, timeout=20)

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.alerts.signature import signed_headers
 from app.alerts.tables import alerts, deliveries
-from app.alerts.webhooks import Webhook, list_webhooks, update_webhook
+from app.alerts.webhooks import Webhook, find_webhook, update_webhook
 from app.base.clock import iso, now_ms
 from app.base.crypto import Sealer
 from app.base.database import Database
@@ -59,10 +59,15 @@ class Courier:
     async def round(self) -> int:
         """Tries everything that is due, some of it if it is much: how many. Raises ServiceUnavailable."""
         async with self._database.read() as db:
-            hooks = [hook for hook in await list_webhooks(db, self._sealer) if hook.enabled]
-            due = [each for hook in hooks for each in await _due(db, hook)]
-        tried = await asyncio.gather(*(self._deliver(each) for each in due))
-        return sum(tried)
+            late = select(deliveries.c.webhook_id).where(deliveries.c.next_at_ms <= now_ms()).distinct()
+            hooks = [await find_webhook(db, self._sealer, hook_id) for hook_id in (await db.scalars(late)).all()]
+            due = [each for hook in hooks if hook is not None and hook.enabled for each in await _due(db, hook)]
+        # Each is brought to its end, whatever becomes of the others.
+        tried = await asyncio.gather(*(self._deliver(each) for each in due), return_exceptions=True)
+        for each in tried:
+            if isinstance(each, BaseException):
+                raise each
+        return tried.count(True)
 
     async def close(self) -> None:
         if self._client is not None:

@@ -1,6 +1,7 @@
 """Where alerts go: addresses of operators, each with a secret of its own that signs what is sent there. The secret is
 shown once and kept sealed."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -76,14 +77,10 @@ async def find_webhook(db: AsyncConnection, sealer: Sealer, webhook_id: str) -> 
     return None if row is None else _webhook(row, sealer)
 
 
-async def list_webhooks(
-    db: AsyncConnection, sealer: Sealer, after: str = "", limit: int = 10_000, account_ids: list[str] | None = None
-) -> list[Webhook]:
-    """In the order in which they were made; `account_ids` leaves those of other accounts and of the house out."""
-    query = select(webhooks).where(webhooks.c.id > after)
-    if account_ids is not None:
-        query = query.where(webhooks.c.account_id.in_(account_ids))
-    return [_webhook(row, sealer) for row in await db.execute(query.order_by(webhooks.c.id).limit(limit))]
+async def list_webhooks(db: AsyncConnection, sealer: Sealer, after: str = "", limit: int = 10_000) -> list[Webhook]:
+    """In the order in which they were made."""
+    query = select(webhooks).where(webhooks.c.id > after).order_by(webhooks.c.id).limit(limit)
+    return [_webhook(row, sealer) for row in await db.execute(query)]
 
 
 async def send_test(db: AsyncConnection, webhook: Webhook) -> str:
@@ -116,9 +113,10 @@ async def list_alerts(
     kind: str | None = None,
     subject: str | None = None,
     status: Status | None = None,
-    account_ids: list[str] | None = None,
+    account_ids: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Newest first, each with what became of its deliveries; with `status`, those that have a delivery in it."""
+    """Newest first, each with what became of its deliveries; with `status`, those that have a delivery in it.
+    `account_ids` leaves out all that is not about these accounts, and deliveries to others' webhooks."""
     columns = alerts.c
     query = select(alerts)
     for column, wanted in ((columns.kind, kind), (columns.subject, subject)):
@@ -132,7 +130,11 @@ async def list_alerts(
         query = query.where(columns.id.in_(select(deliveries.c.alert_id).where(deliveries.c.status == status)))
     rows = (await db.execute(query.order_by(columns.id.desc()).limit(limit))).all()
     sent: dict[str, list[dict[str, Any]]] = {row.id: [] for row in rows}
-    for each in await db.execute(select(deliveries).where(deliveries.c.alert_id.in_(sent))):
+    made = select(deliveries).where(deliveries.c.alert_id.in_(sent))
+    if account_ids is not None:
+        theirs = select(webhooks.c.id).where(webhooks.c.account_id.in_(account_ids))
+        made = made.where(deliveries.c.webhook_id.in_(theirs))
+    for each in await db.execute(made):
         sent[each.alert_id].append(
             {
                 "webhook_id": each.webhook_id,

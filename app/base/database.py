@@ -3,7 +3,7 @@ so that Alembic sees one schema."""
 
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from app.base.errors import ServiceUnavailable
 
-__all__ = ["Database", "metadata"]
+__all__ = ["Database", "in_parts", "metadata"]
 
 metadata = MetaData(
     naming_convention={
@@ -26,6 +26,7 @@ metadata = MetaData(
     }
 )
 
+_IDS_A_QUERY = 10_000
 _SQLITE_BUSY_MS = 10_000
 _WAL_RETRY_MS = 10
 # PostgreSQL's codes: a connection lost (while it is made, SQLAlchemy does not say so), serialization failure, deadlock,
@@ -71,6 +72,12 @@ class Database:
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+
+def in_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many at a time as a statement takes parameters for."""
+    for start in range(0, len(ids), _IDS_A_QUERY):
+        yield ids[start : start + _IDS_A_QUERY]
 
 
 def _to_json(value: object) -> str:

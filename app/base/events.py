@@ -64,10 +64,7 @@ async def follow(
 async def _listen(client: redis.Redis, link: "redis.client.PubSub", heard: Callable[[str], Awaitable[None]]) -> None:
     """Until the link breaks. A dead one looks like a quiet one, so silence has to answer a ping."""
     pinged = False
-    task = asyncio.current_task()
     while True:
-        if task is not None and task.cancelling():
-            raise asyncio.CancelledError  # redis-py may swallow it where an answer comes at the same moment
         message = await link.get_message(ignore_subscribe_messages=False, timeout=_QUIET_S)
         if message is not None:
             pinged = False

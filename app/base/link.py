@@ -2,7 +2,6 @@
 gathers them), and replies are matched in order."""
 
 import asyncio
-import contextlib
 import logging
 import ssl
 from collections import deque
@@ -13,6 +12,7 @@ import hiredis
 from redis.asyncio.connection import SSLConnection
 
 from app.base.errors import OutcomeUnknown, ServiceUnavailable
+from app.base.tasks import end_all
 
 __all__ = ["Argument", "Link", "Node", "Reply", "StoreError", "pack"]
 
@@ -132,9 +132,7 @@ class Node:
 
     async def close(self) -> None:
         if self._keeper is not None:
-            self._keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+            await end_all(self._keeper)
         if self.link is not None:
             self.link.close()
 

@@ -11,12 +11,12 @@ _ANY = "*"
 class Names:
     """`name in names`: what is named itself is found at once, and all patterns are one expression, compiled once."""
 
-    __slots__ = ("_exact", "_pattern")
+    __slots__ = ("_exact", "_pattern", "listed")
 
     def __init__(self, listed: Iterable[str]) -> None:
-        listed = list(listed)
-        self._exact = frozenset(each for each in listed if _ANY not in each)
-        patterns = [_expression(each) for each in listed if _ANY in each]
+        self.listed = tuple(listed)
+        self._exact = frozenset(each for each in self.listed if _ANY not in each)
+        patterns = [_expression(each) for each in self.listed if _ANY in each]
         self._pattern = re.compile("|".join(patterns), re.DOTALL) if patterns else None
 
     def __contains__(self, name: object) -> bool:

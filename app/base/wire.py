@@ -19,6 +19,7 @@ from redis.asyncio.connection import parse_url
 from app.base.cluster import SLOTS, Address, read_redirection, read_topology, seeds_of, slot_of
 from app.base.errors import OutcomeUnknown, ServiceUnavailable
 from app.base.link import Argument, Link, Node, Reply, StoreError, pack
+from app.base.tasks import end_all
 
 __all__ = ["Reply", "Script", "StoreError", "Wire"]
 
@@ -77,9 +78,7 @@ class Wire:
 
     async def close(self) -> None:
         if self._refresher is not None:
-            self._refresher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._refresher
+            await end_all(self._refresher)
         for node in {*self._seeds, *self._nodes.values()}:
             await node.close()
 

@@ -3,20 +3,27 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import Column, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
-from app.base.errors import InvalidField
+from app.base.database import in_parts
+from app.base.errors import Conflict, InvalidField, NotFound
 from app.base.ids import new_id
 from app.catalog.books import require_book
-from app.catalog.lineage import account_of, lock_tree, place_below, subtree
+from app.catalog.lineage import account_of, lock_tree, payer_of, place_below, subtree
 from app.catalog.records import Account
 from app.catalog.tables import DEFAULT_BOOK, accounts
 
-__all__ = ["books_of_accounts", "create_account", "find_account", "list_accounts", "update_account"]
-
-_IDS_A_QUERY = 10_000
+__all__ = [
+    "books_of_accounts",
+    "create_account",
+    "find_account",
+    "list_accounts",
+    "names_of_accounts",
+    "require_purse",
+    "update_account",
+]
 
 
 async def create_account(db: AsyncConnection, name: str, book: str = DEFAULT_BOOK, **values: Any) -> Account:
@@ -61,6 +68,18 @@ async def find_account(db: AsyncConnection, account_id: str, *, stays: bool = Fa
     return account_of(row) if row else None
 
 
+async def require_purse(db: AsyncConnection, account_id: str, *, stays: bool = False) -> Account:
+    """An account with a wallet of its own; one that `stays` keeps it until the end of the transaction. Raises NotFound,
+    and Conflict where another account pays for it."""
+    account = await find_account(db, account_id, stays=stays)
+    if account is None:
+        raise NotFound(f"There is no account `{account_id}`.")
+    if account.wallet == "shared":
+        owner = await payer_of(db, account_id)
+        raise Conflict(f"This account draws on the wallet of `{owner}`, and has no money of its own.")
+    return account
+
+
 async def list_accounts(
     db: AsyncConnection, after: str, limit: int, *, parent_id: str | None = None, among: Collection[str] | None = None
 ) -> list[Account]:
@@ -73,11 +92,19 @@ async def list_accounts(
     return [account_of(row) for row in await db.execute(query)]
 
 
-async def books_of_accounts(db: AsyncConnection, account_ids: list[str]) -> dict[str, str]:
+async def books_of_accounts(db: AsyncConnection, account_ids: Collection[str]) -> dict[str, str]:
     """The price book of each; those that do not exist are left out."""
+    return await _looked_up(db, accounts.c.book, account_ids)
+
+
+async def names_of_accounts(db: AsyncConnection, account_ids: Collection[str]) -> dict[str, str]:
+    """The name of each; those that do not exist are left out."""
+    return await _looked_up(db, accounts.c.name, account_ids)
+
+
+async def _looked_up(db: AsyncConnection, column: Column[str], account_ids: Collection[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for start in range(0, len(account_ids), _IDS_A_QUERY):
-        some = account_ids[start : start + _IDS_A_QUERY]
-        rows = await db.execute(select(accounts.c.id, accounts.c.book).where(accounts.c.id.in_(some)))
-        found |= {row.id: row.book for row in rows}
+    for some in in_parts(sorted(account_ids)):
+        rows = await db.execute(select(accounts.c.id, column.label("value")).where(accounts.c.id.in_(some)))
+        found |= {row.id: row.value for row in rows}
     return found

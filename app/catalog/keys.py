@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Row, Select, String, bindparam, func, insert,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
+from app.base.database import in_parts
 from app.base.ids import digest, hint, new_id, new_key
 from app.base.limits import Budget, Limits
 from app.catalog.lineage import chain_of
@@ -22,6 +23,7 @@ __all__ = [
     "key_of_secret",
     "list_keys",
     "lock_key",
+    "owners_of_keys",
     "rotate_key",
     "update_key",
     "write_uses",
@@ -72,7 +74,8 @@ async def create_keys(
 ) -> list[tuple[Key, str]]:
     """Several, in the order of their columns in `wanted`, each with its secret."""
     created = now_ms()
-    secrets = {new_id("key"): new_key() for _ in wanted}
+    # In the order of their ids, which is the order of lists: those of one millisecond come in none.
+    secrets = {key_id: new_key() for key_id in sorted(new_id("key") for _ in wanted)}
     own = {"account_id": account_id, "created_at_ms": created}
     rows = [{"id": each, **own, **_UNLIMITED, **values} for each, values in zip(secrets, wanted, strict=True)]
     await db.execute(insert(keys), rows)
@@ -159,6 +162,15 @@ def _has_tag(db: AsyncConnection, tag: str) -> Any:
     tags = each(keys.c.tags, type_=String).table_valued("value", joins_implicitly=True)
     found: Select[Any] = select(tags.c.value).where(tags.c.value == tag)
     return found.exists()
+
+
+async def owners_of_keys(db: AsyncConnection, key_ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The account and the name of each; those that do not exist are left out."""
+    found: dict[str, tuple[str, str]] = {}
+    for some in in_parts(key_ids):
+        rows = await db.execute(select(keys.c.id, keys.c.account_id, keys.c.name).where(keys.c.id.in_(some)))
+        found |= {row.id: (row.account_id, row.name) for row in rows}
+    return found
 
 
 async def key_of_secret(db: AsyncConnection, secret_digest: bytes) -> Key | None:

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import iso
-from app.base.errors import Conflict, InvalidField, NotFound, ServiceUnavailable
+from app.base.errors import Conflict, InvalidField, ServiceUnavailable
 from app.base.money import format_usd, parse_usd
 from app.catalog import customers
 from app.catalog.lineage import payer_of, subtree
@@ -32,7 +32,7 @@ from app.console.remit import OPEN_TO_SUBTREE, Remit
 from app.ledger.journal import add_credit, open_wallet, read_wallet, set_credit_line
 from app.ledger.reports import money_moved
 
-__all__ = ["AccountsController", "live_balance", "require_purse"]
+__all__ = ["AccountFields", "AccountsController", "columns_of_account", "live_balance", "show_terms"]
 
 Wallet = Literal["own", "shared"]
 
@@ -67,7 +67,7 @@ class AccountsController(Controller):
 
     @post(opt=OPEN_TO_SUBTREE)
     async def create(self, office: Office, remit: Remit, data: AccountFields) -> dict[str, Any]:
-        values, line_nano = _columns(data), _credit_line(data)
+        values, line_nano = columns_of_account(data), _credit_line(data)
         if "name" not in values:
             raise InvalidField("name", "is required")
         async with office.database.write() as db:
@@ -102,7 +102,7 @@ class AccountsController(Controller):
 
     @patch("/{account_id:str}", opt=OPEN_TO_SUBTREE)
     async def change(self, office: Office, remit: Remit, account_id: str, data: AccountFields) -> dict[str, Any]:
-        values, line_nano = _columns(data), _credit_line(data)
+        values, line_nano = columns_of_account(data), _credit_line(data)
         async with office.database.write() as db:
             before = await remit.account(db, account_id)
             if remit.root is not None:
@@ -132,7 +132,7 @@ class AccountsController(Controller):
         if amount <= 0:
             raise InvalidField("amount", "must be more than zero")
         async with office.database.write() as db:
-            await require_purse(db, account_id)
+            await customers.require_purse(db, account_id, stays=True)
             credit = await add_credit(
                 db,
                 account_id,
@@ -150,18 +150,6 @@ class AccountsController(Controller):
             "expires_at": data.expires_at,
             "balance": format_usd((await live_balance(office, account_id))[0]),
         }
-
-
-async def require_purse(db: AsyncConnection, account_id: str) -> Account:
-    """An account with a wallet of its own, which it keeps until the end of the transaction. Raises NotFound, and
-    Conflict where its money is another's."""
-    account = await customers.find_account(db, account_id, stays=True)
-    if account is None:
-        raise NotFound(f"There is no account `{account_id}`.")
-    if account.wallet == "shared":
-        owner = await payer_of(db, account_id)
-        raise Conflict(f"This account draws on the wallet of `{owner}`, and has no money of its own.")
-    return account
 
 
 async def live_balance(office: Office, account_id: str) -> tuple[int, int, int]:
@@ -186,19 +174,26 @@ async def _show_account(office: Office, remit: Remit, account: Account) -> dict[
     return {
         "id": account.id,
         "name": account.name,
-        "book": account.book,
         "parent_id": account.parent_id,
         "wallet": account.wallet,
         "paid_by": paid_by,
+        **show_terms(account),
+        "created_at": iso(account.created_at_ms),
+        "balance": None if balance is None else format_usd(balance),
+        "held": None if held is None else format_usd(held),
+        "credit_line": None if floor is None else format_usd(-floor),
+    }
+
+
+def show_terms(account: Account) -> dict[str, Any]:
+    """What it pays by, and what it may use."""
+    return {
+        "book": account.book,
         "limits": show_limits(account.limits),
         "model_limits": {model: show_limits(limits) for model, limits in account.model_limits.items()},
         "budgets": show_budgets(account.budgets),
         "time_zone": account.time_zone,
         "may_issue_keys": account.may_issue_keys,
-        "created_at": iso(account.created_at_ms),
-        "balance": None if balance is None else format_usd(balance),
-        "held": None if held is None else format_usd(held),
-        "credit_line": None if floor is None else format_usd(-floor),
     }
 
 
@@ -229,7 +224,7 @@ def _check_fields(remit: Remit, sent: AccountFields) -> None:
         remit.refuse("A wallet of its own can be opened")
 
 
-def _columns(sent: AccountFields) -> dict[str, Any]:
+def columns_of_account(sent: AccountFields) -> dict[str, Any]:
     """The columns that the fields set. Raises InvalidField."""
     as_sent = ("name", "book", "parent_id", "wallet", "may_issue_keys")
     values: dict[str, Any] = {name: value for name in as_sent if (value := getattr(sent, name)) is not UNSET}
@@ -253,7 +248,7 @@ def _credit_line(sent: AccountFields) -> int | None:
 async def _set_line(db: AsyncConnection, account: Account, line_nano: int | None) -> None:
     if line_nano is None:
         return
-    await require_purse(db, account.id)
+    await customers.require_purse(db, account.id)
     if (await read_wallet(db, account.id)).floor_nano != -line_nano:
         await set_credit_line(db, account.id, -line_nano)
 

@@ -11,7 +11,8 @@ from msgspec import Meta
 
 from app.base.errors import Conflict, InvalidField, ServiceUnavailable
 from app.base.money import format_usd, parse_usd
-from app.console.accounts import live_balance, require_purse
+from app.catalog.customers import require_purse
+from app.console.accounts import live_balance
 from app.console.office import Office
 from app.ledger.corrections import check_correctable, check_key_unused, refund_request
 from app.ledger.journal import add_credit
@@ -58,7 +59,7 @@ class CorrectionsController(Controller):
             entry_id = await _take(office, account_id, -amount, data, key)
         else:
             async with office.database.write() as db:
-                await require_purse(db, account_id)  # it may have become another's since
+                await require_purse(db, account_id, stays=True)
                 credit = await add_credit(
                     db, account_id, amount, data.memo, key, kind="adjustment", corrects=data.corrects
                 )

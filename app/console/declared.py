@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Literal, TypeVar
 
 import msgspec
+from msgspec import UNSET
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.crypto import Sealer
@@ -16,9 +17,9 @@ from app.base.database import Database
 from app.base.errors import Conflict, InvalidField
 from app.base.fields import named_fault
 from app.catalog import books, customers, offers
-from app.catalog.channel_events import add_event
 from app.catalog.records import Account, Channel
 from app.catalog.tables import DEFAULT_BOOK
+from app.console.accounts import AccountFields, columns_of_account, show_terms
 from app.console.channel_fields import ChannelFields, changed_columns, costs_of, new_columns
 from app.console.declared_views import FieldChange, View, channel_view, differences, view
 from app.console.models import ModelFields, columns_of_model, sale_prices_of, show_model
@@ -33,6 +34,7 @@ Kind = Literal["model", "book", "account", "channel"]
 Objects = dict[str, dict[str, Any] | None]
 
 _ACCOUNTS_A_PAGE = 1000
+_NOT_DECLARED = ("name", "parent_id", "wallet", "credit_line")
 
 
 class Declared(msgspec.Struct, forbid_unknown_fields=True):
@@ -62,10 +64,6 @@ class Applied(msgspec.Struct, frozen=True):
     @property
     def is_change(self) -> bool:
         return any(change.does != "unchanged" for change in self.changes)
-
-
-class AccountFields(msgspec.Struct, forbid_unknown_fields=True):
-    book: str | None = None
 
 
 class _RolledBackError(Exception):
@@ -113,6 +111,7 @@ class _Hand:
 
     async def put(self, declared: Declared) -> Applied:
         """Models first: books price them; and books before the accounts that pay by them."""
+        await offers.lock_offers(self._db)
         for name, sent in declared.models.items():
             with _at("models", name):
                 await self._put_model(name, dict(sent or {}))
@@ -137,6 +136,8 @@ class _Hand:
         old = await books.find_book(self._db, name)
         book, _ = await books.put_book(self._db, name, columns_of_book(fields), own_prices_of(fields))
         self._note("book", name, None if old is None else view(show_book(old)), view(show_book(book)))
+        if old is not None and book.limits != old.limits:
+            self._events.append(f"book:{name}")
 
     async def _put_accounts(self, declared: Objects) -> None:
         known = _by_name(await self._all_accounts()) if declared else {}
@@ -145,17 +146,21 @@ class _Hand:
                 old = _only(known.get(name, []))
                 await self._put_account(name, old, _read(sent, AccountFields))
 
-    async def _put_account(self, name: str, old: Account | None, fields: AccountFields) -> None:
+    async def _put_account(self, name: str, old: Account | None, sent: AccountFields) -> None:
+        for field in _NOT_DECLARED:
+            if getattr(sent, field) is not UNSET:
+                raise InvalidField(field, "can't be declared: it decides whose money is spent")
+        values = columns_of_account(sent)
         if old is None:
-            account = await customers.create_account(self._db, name, fields.book or DEFAULT_BOOK)
+            account = await customers.create_account(self._db, name, **{"book": DEFAULT_BOOK, **values})
             await open_wallet(self._db, account.id)
         else:
-            changed = await customers.update_account(self._db, old.id, {"book": fields.book} if fields.book else {})
+            changed = await customers.update_account(self._db, old.id, values)
             assert changed is not None
             account = changed
             if account != old:
                 self._events.append(f"account:{account.id}")
-        self._note("account", name, None if old is None else {"book": old.book}, {"book": account.book})
+        self._note("account", name, None if old is None else view(show_terms(old)), view(show_terms(account)))
 
     async def _put_channels(self, declared: Objects) -> None:
         known = _by_name(await offers.list_channels(self._db, self._sealer)) if declared else {}
@@ -164,6 +169,8 @@ class _Hand:
                 await self._put_channel(name, _only(known.get(name, [])), dict(sent or {}))
 
     async def _put_channel(self, name: str, known: Channel | None, sent: dict[str, Any]) -> None:
+        if "name" in sent:
+            raise InvalidField("name", "is what it is declared under")
         state = sent.pop("state", None)
         if state not in (None, "present", "absent"):
             raise InvalidField("state", "must be `present` or `absent`")
@@ -176,21 +183,14 @@ class _Hand:
         if known is None:
             values = new_columns(fields, self._default_urls)
             new = await offers.create_channel(self._db, self._sealer, values, costs or {})
-            await self._note_channel(None, new)
+            self._note("channel", name, None, channel_view(new))
             return
         old = await offers.find_channel(self._db, self._sealer, known.id, for_change=True)
         assert old is not None
         values = changed_columns(fields, self._default_urls, old)
         changed = await offers.update_channel(self._db, self._sealer, old.id, values, costs)
         assert changed is not None
-        await self._note_channel(old, changed)
-
-    async def _note_channel(self, old: Channel | None, new: Channel) -> None:
-        self._note("channel", new.name, None if old is None else channel_view(old), channel_view(new))
-        change = self._changes[-1]
-        if change.does != "unchanged":
-            kind: Literal["created", "changed"] = "created" if old is None else "changed"
-            await add_event(self._db, new.id, kind, "declared: " + ", ".join(each.field for each in change.fields))
+        self._note("channel", name, channel_view(old), channel_view(changed))
 
     async def _all_accounts(self) -> list[Account]:
         found: list[Account] = []

@@ -19,11 +19,11 @@ from app.console.office import Office, Page, page_cursor, page_limit, paged
 from app.console.remit import OPEN_TO_SUBTREE, Remit
 from app.console.statement_forms import csv_text, safe_cell
 
-__all__ = ["AccountKeysController", "KeysController", "issued_csv"]
+__all__ = ["LEAKED_MOST", "TEXT_MOST", "AccountKeysController", "KeysController", "issued_csv"]
 
 _OVERLAP_MOST_S = 90 * 24 * 3600
-_TEXT_MOST = 1024 * 1024
-_LEAKED_MOST = 100
+TEXT_MOST = 1024 * 1024
+LEAKED_MOST = 100
 _NO_STORE = {"cache-control": "no-store"}
 
 
@@ -34,7 +34,7 @@ class Rotation(msgspec.Struct, forbid_unknown_fields=True):
 class LeakedKeys(msgspec.Struct, forbid_unknown_fields=True):
     """A key, or a text with keys in it."""
 
-    key: Annotated[str, Meta(max_length=_TEXT_MOST)]
+    key: Annotated[str, Meta(max_length=TEXT_MOST)]
 
 
 class AccountKeysController(Controller):
@@ -155,8 +155,8 @@ class KeysController(Controller):
         """Every key in the text is ended, and what it issued; but one that a rotation has followed loses that secret
         alone, and is `whole: false`. `unknown` counts those that are nobody's."""
         found = keys_in(data.key)
-        if not 1 <= len(found) <= _LEAKED_MOST:
-            raise InvalidField("key", f"must have from 1 to {_LEAKED_MOST} keys of a gateway in it")
+        if not 1 <= len(found) <= LEAKED_MOST:
+            raise InvalidField("key", f"must have from 1 to {LEAKED_MOST} keys of a gateway in it")
         async with office.database.write() as db:
             revoked = await revoke_secrets(db, found, remit.has)
         for event in dict.fromkeys(each.event for each in revoked):

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from app.base.errors import InvalidField
-from app.base.limits import Budget, Limits, Unit, Window
+from app.base.limits import NO_LIMITS, Budget, Limits, Unit, Window
 from app.base.money import WALLET_MAX_NANO, format_usd, parse_usd
 
 __all__ = [
@@ -51,6 +51,8 @@ class BudgetFields(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def limits_of(sent: LimitFields | None) -> Limits:
+    if sent is None:
+        return NO_LIMITS
     return Limits(**{name: getattr(sent, name) or 0 for name in Limits.__struct_fields__})
 
 
@@ -92,7 +94,7 @@ def check_time_zone(name: str) -> None:
     """Raises InvalidField."""
     try:
         zoneinfo.ZoneInfo(name)
-    except (OSError, ValueError):  # not found, or no name of a zone at all
+    except (KeyError, OSError, ValueError):  # not found, or no name of a zone at all
         raise InvalidField("time_zone", "must be a time zone's IANA name, such as Europe/Berlin") from None
 
 

@@ -11,6 +11,7 @@ from app.base.errors import InvalidField, NotFound
 from app.catalog import offers
 from app.catalog.pricing import FREE, Prices, parse_prices, show_prices
 from app.catalog.records import Model, Strategy
+from app.console.limit_fields import LimitFields, limits_of, show_limits
 from app.console.office import Office, Page, page_limit, paged
 
 __all__ = ["ModelFields", "ModelsController", "columns_of_model", "sale_prices_of", "show_model"]
@@ -37,6 +38,7 @@ class ModelFields(msgspec.Struct, forbid_unknown_fields=True):
     description: Annotated[str, Meta(max_length=10_000)] = ""
     fallbacks: Annotated[list[Name], Meta(max_length=20)] = []
     routing: RoutingFields | None = None
+    limits: LimitFields | None = None  # of each account's use of it
     prices: dict[str, Any] | None = None
     free: bool = False
 
@@ -78,6 +80,7 @@ def columns_of_model(fields: ModelFields) -> dict[str, Any]:
         "description": fields.description,
         "fallbacks": fields.fallbacks,
         "routing": msgspec.to_builtins(fields.routing or RoutingFields()),
+        "limits": msgspec.to_builtins(limits_of(fields.limits)),
     }
 
 
@@ -98,6 +101,7 @@ def show_model(model: Model) -> dict[str, Any]:
         "description": model.description,
         "fallbacks": model.fallbacks,
         "routing": msgspec.structs.asdict(model.routing),
+        "limits": show_limits(model.limits),
         "prices": None if model.prices is None else show_prices(model.prices),
         "price_version": model.price_version,
         "free": model.free,

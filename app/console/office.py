@@ -32,6 +32,11 @@ class ProbeChannel(Protocol):
     async def __call__(self, channel: Channel, model: str, /) -> dict[str, object]: ...
 
 
+class ExplainRoute(Protocol):
+    async def __call__(self, key: str, model_name: str, conversation: str | None, /) -> dict[str, Any]:
+        """Raises NotFound, UnknownModel."""
+
+
 class TakeBack(Protocol):
     """Lowers a wallet, once for each idempotency key. Raises InvalidField where that is more than it has free."""
 
@@ -62,6 +67,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     take_back: TakeBack
     verify: Callable[[], Awaitable[Any]]
     probe_channel: ProbeChannel
+    explain_route: ExplainRoute
     channel_health: Callable[[], Awaitable[list[dict[str, Any]]]]
     ask_balance: Callable[[Channel, Credential], Awaitable[dict[str, Any]]]
     unpark: Callable[[str, str], None]  # a channel's credential, by their ids

@@ -19,7 +19,8 @@ from app.ledger.statements import Movement, Statement, UsageLine
 __all__ = ["CSV_COLUMNS", "csv_text", "safe_cell", "statement_csv", "statement_html"]
 
 # One shape for every row; what a section does not have is empty. Sections: `opening`, `credit` (one a movement,
-# whatever its kind), `usage_by_model`, `usage_by_key` (the same usage, cut twice), `usage` (its total), `closing`.
+# whatever its kind), `usage_by_model`, `usage_by_key`, `usage_by_member` (the same usage, cut again; the last where
+# others draw on the wallet), `usage` (its total), `closing`.
 # closing = opening + all `credit` - `usage`.
 CSV_COLUMNS = (
     *("section", "date", "kind", "name", "id", "memo", "requests", "input_tokens", "output_tokens"),
@@ -40,15 +41,19 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return out.getvalue()
 
 
-def statement_csv(statement: Statement, account: str, key_names: Mapping[str, str]) -> str:
+def statement_csv(statement: Statement, account: str, names: Mapping[str, str]) -> str:
     month = statement.month
     opening = {"section": "opening", "date": str(month.first), "name": safe_cell(account), "id": statement.account_id}
     rows: list[dict[str, str]] = [opening | {"amount_usd": format_usd(statement.opening_nano)}]
     rows += [_movement_row(movement) for movement in statement.movements]
     rows += [_usage_row("usage_by_model", line) | {"name": safe_cell(line.name)} for line in statement.by_model]
     rows += [
-        _usage_row("usage_by_key", line) | {"name": safe_cell(key_names.get(line.name, "")), "id": safe_cell(line.name)}
+        _usage_row("usage_by_key", line) | {"name": safe_cell(names.get(line.name, "")), "id": safe_cell(line.name)}
         for line in statement.by_key
+    ]
+    rows += [
+        _usage_row("usage_by_member", line) | {"name": safe_cell(names.get(line.name, "")), "id": line.name}
+        for line in statement.by_member
     ]
     rows.append(_usage_row("usage", statement.usage))
     closing = {"section": "closing", "date": str(month.last), "name": safe_cell(account), "id": statement.account_id}
@@ -85,10 +90,14 @@ def _usage_row(section: str, line: UsageLine) -> dict[str, str]:
     }
 
 
-def statement_html(statement: Statement, account: str, key_names: Mapping[str, str]) -> str:
+def statement_html(statement: Statement, account: str, names: Mapping[str, str]) -> str:
     """A whole page for A4 paper; it has no script, and loads nothing."""
     places = _places(statement)
     month = statement.month
+
+    def named(line: UsageLine) -> str:
+        return f'{escape(names.get(line.name, ""))}<br><span class="id">{escape(line.name)}</span>'
+
     return _PAGE.substitute(
         month=month.name,
         account=escape(account),
@@ -101,12 +110,11 @@ def statement_html(statement: Statement, account: str, key_names: Mapping[str, s
         closing=_money(statement.closing_nano, places),
         movements=_movements_table(statement, places),
         by_model=_usage_table("Model", statement.by_model, statement.usage, places, lambda line: escape(line.name)),
-        by_key=_usage_table(
-            "Key",
-            statement.by_key,
-            statement.usage,
-            places,
-            lambda line: f'{escape(key_names.get(line.name, ""))}<br><span class="id">{escape(line.name)}</span>',
+        by_key=_usage_table("Key", statement.by_key, statement.usage, places, named),
+        by_member=(
+            f"<h2>Usage by member</h2>\n{_usage_table('Account', statement.by_member, statement.usage, places, named)}"
+            if statement.by_member
+            else ""
         ),
         made_at=f"{datetime.fromtimestamp(statement.made_at_ms // 1000, UTC):%Y-%m-%d %H:%M} UTC",
         note=" The month may still change." if statement.provisional else "",

@@ -24,6 +24,7 @@ from app.base.clock import iso
 from app.base.errors import InvalidField, NotFound
 from app.catalog.customers import find_account
 from app.console.office import Office, Page, page_cursor, page_limit, paged
+from app.console.remit import OPEN_TO_SUBTREE, Remit
 
 __all__ = ["AlertsController", "WebhooksController"]
 
@@ -99,10 +100,11 @@ class WebhooksController(Controller):
 class AlertsController(Controller):
     path = "/alerts"
 
-    @get()
+    @get(opt=OPEN_TO_SUBTREE)
     async def list_all(
         self,
         office: Office,
+        remit: Remit,
         kind: str | None = None,
         subject: str | None = None,
         in_status: Annotated[str | None, Parameter(query="status", required=False)] = None,
@@ -115,7 +117,15 @@ class AlertsController(Controller):
             raise InvalidField("status", f"must be one of {', '.join(STATUSES)}")
         most, before = page_limit(limit), page_cursor(cursor)
         async with office.database.read() as db:
-            found = await list_alerts(db, limit=most + 1, before=before, kind=kind, subject=subject, status=status)
+            found = await list_alerts(
+                db,
+                limit=most + 1,
+                before=before,
+                kind=kind,
+                subject=subject,
+                status=status,
+                account_ids=await remit.accounts(db),
+            )
         return paged(found, most, lambda alert: alert["id"])
 
     @post("/{alert_id:str}/resend", status_code=202)

@@ -48,6 +48,9 @@ class OverdueHold(Protocol):
     def hold_nano(self) -> int: ...
     @property
     def draft(self) -> bytes: ...
+    @property
+    def trace(self) -> str:
+        """The limits and budgets that it counts for, as Redis names them."""
 
 
 class QuotaSide(Protocol):
@@ -67,7 +70,7 @@ class QuotaSide(Protocol):
     async def debit(self, account_id: str, movement_id: str, amount_nano: int, movement: bytes, /) -> str: ...
     async def overdue(self, number: int, /) -> Sequence[OverdueHold]: ...
     async def expire(
-        self, request_id: str, account_id: str, key_id: str, receipt: bytes, charge_nano: int, tokens: int, /
+        self, request_id: str, account_id: str, trace: str, receipt: bytes, charge_nano: int, tokens: int, /
     ) -> bool: ...
 
 

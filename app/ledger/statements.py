@@ -20,7 +20,16 @@ from app.base.money import format_usd
 from app.ledger.journal import read_wallet
 from app.ledger.tables import entries, lots, postings, usage_days
 
-__all__ = ["Month", "Movement", "Statement", "UsageLine", "make_statement", "read_month", "show_statement"]
+__all__ = [
+    "Month",
+    "Movement",
+    "Statement",
+    "UsageLine",
+    "make_statement",
+    "read_month",
+    "show_statement",
+    "with_members",
+]
 
 _MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])", re.ASCII)
 # A request that began in the last minute of a month may run for hours: until then the month may still change.
@@ -83,6 +92,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     by_model: tuple[UsageLine, ...]
     by_key: tuple[UsageLine, ...]
     usage: UsageLine
+    by_member: tuple[UsageLine, ...] = ()  # empty where the account's own keys were all
 
     @property
     def moved_nano(self) -> int:
@@ -131,8 +141,20 @@ async def make_statement(db: AsyncConnection, account_id: str, month: Month) -> 
     )
 
 
-def show_statement(statement: Statement, key_names: Mapping[str, str]) -> dict[str, Any]:
-    """As JSON. The totals are those of the lists above them; `credits` are all movements, whatever their kind."""
+def with_members(statement: Statement, account_of_key: Mapping[str, str]) -> Statement:
+    """The same usage, cut by the account whose keys they are: its own, and those that draw on its wallet."""
+    lines: dict[str, UsageLine] = {}
+    for line in statement.by_key:
+        owner = account_of_key.get(line.name, statement.account_id)
+        lines[owner] = lines.get(owner, UsageLine(name=owner)) + line
+    if set(lines) <= {statement.account_id}:
+        return statement
+    return msgspec.structs.replace(statement, by_member=_dearest_first(lines))
+
+
+def show_statement(statement: Statement, names: Mapping[str, str]) -> dict[str, Any]:
+    """As JSON; `names` are of keys and members, by their ids. The totals are those of the lists above them; `credits`
+    are all movements, whatever their kind."""
     usage, month = statement.usage, statement.month
     return {
         "account_id": statement.account_id,
@@ -146,7 +168,11 @@ def show_statement(statement: Statement, key_names: Mapping[str, str]) -> dict[s
         "credits": [_show_movement(movement) for movement in statement.movements],
         "usage_by_model": [{"model": line.name, **_show_line(line)} for line in statement.by_model],
         "usage_by_key": [
-            {"key_id": line.name, "name": key_names.get(line.name, ""), **_show_line(line)} for line in statement.by_key
+            {"key_id": line.name, "name": names.get(line.name, ""), **_show_line(line)} for line in statement.by_key
+        ],
+        "usage_by_member": [
+            {"account_id": line.name, "name": names.get(line.name, ""), **_show_line(line)}
+            for line in statement.by_member
         ],
         "totals": {
             "credits": format_usd(statement.moved_nano),
@@ -274,9 +300,12 @@ def _line(name: str, row: Row[Any]) -> UsageLine:
 
 
 def _grouped(rows: list[Row[Any]], name_of: Callable[[Row[Any]], str]) -> tuple[UsageLine, ...]:
-    """The dearest first."""
     lines: dict[str, UsageLine] = {}
     for row in rows:
         name = name_of(row)
         lines[name] = lines.get(name, UsageLine(name=name)) + _line(name, row)
+    return _dearest_first(lines)
+
+
+def _dearest_first(lines: Mapping[str, UsageLine]) -> tuple[UsageLine, ...]:
     return tuple(sorted(lines.values(), key=lambda line: (-line.charged_nano, line.name)))

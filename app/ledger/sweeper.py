@@ -65,7 +65,7 @@ class Sweeper:
                 receipt = await self._receipt(hold)
                 usage = receipt.usage
                 figures = (receipt.amount_nano, usage.input_tokens + usage.output_tokens)
-                if await self._quota.expire(hold.request_id, hold.account_id, hold.key_id, _encode(receipt), *figures):
+                if await self._quota.expire(hold.request_id, hold.account_id, hold.trace, _encode(receipt), *figures):
                     ended += 1
                     log.warning("request %s expired: its worker is gone", hold.request_id)
         return ended

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from app.base.clock import now_ms
-from app.base.errors import InvalidField
+from app.base.errors import Forbidden, InvalidField
 from app.base.fields import named_fault
 from app.base.money import format_usd
 from app.proxy.access import Keyring
@@ -121,7 +121,11 @@ class Counter:
         }
 
     async def _enter(self, visit: Visit) -> Caller:
-        return await self._keyring.enter(visit.key, visit.address, visit.scope)
+        """Raises Forbidden where the wallet is another's: its money is not this caller's business."""
+        caller = await self._keyring.enter(visit.key, visit.address, visit.scope)
+        if caller.member_id is not None:
+            raise Forbidden("wallet_not_yours", "This account draws on the wallet of another, who alone may see it.")
+        return caller
 
 
 def _usd(nano: int) -> msgspec.Raw:

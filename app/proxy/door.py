@@ -21,6 +21,7 @@ from app.base.scopes import Scope as KeyScope
 from app.proxy.counter import Counter
 from app.proxy.issuing import Issuing
 from app.proxy.journey import Headers, Journey, Visit
+from app.proxy.own_key import OwnKey
 from app.proxy.records import Model
 
 __all__ = ["hot_paths", "make_door"]
@@ -36,7 +37,12 @@ _BEARER = "bearer "
 
 
 def make_door(
-    journey: Journey, counter: Counter, issuing: Issuing, max_body_bytes: int, trusted_proxies: Sequence[Network] = ()
+    journey: Journey,
+    counter: Counter,
+    issuing: Issuing,
+    own_key: OwnKey,
+    max_body_bytes: int,
+    trusted_proxies: Sequence[Network] = (),
 ) -> list[ASGIRouteHandler]:
     """The route handlers. Each path is served with and without `/v1`: clients are told both kinds of base URL."""
 
@@ -93,6 +99,24 @@ def make_door(
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         await reply.answer(200, [_JSON], _encode(await counter.usage(visit, query)))
 
+    async def own(visit: Visit, reply: "HttpReply", _scope: Scope) -> None:
+        await reply.answer(200, [_JSON, _NO_STORE], _encode(await own_key.show(visit)))
+
+    return [
+        route("/chat/completions", "chat", {"POST": chat}),
+        route("/models/", "models", {"GET": models}),
+        route("/receipts/", "receipts", {"GET": receipt}),
+        route("/vouchers/redeem", "billing", {"POST": redeem}),
+        route("/dashboard/billing/subscription", "billing", {"GET": subscription}),
+        route("/dashboard/billing/usage", "billing", {"GET": usage}),
+        route("/key", "key", {"GET": own}),
+        route("/keys/", "keys", _issuing_handles(issuing)),
+    ]
+
+
+def _issuing_handles(issuing: Issuing) -> dict[str, Handle]:
+    """By method."""
+
     async def issued(visit: Visit, reply: "HttpReply", scope: Scope) -> None:
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
         await reply.answer(200, [_JSON], _encode(await issuing.list_issued(visit, query)))
@@ -103,15 +127,7 @@ def make_door(
     async def revoke(visit: Visit, reply: "HttpReply", scope: Scope) -> None:
         await reply.answer(200, [_JSON], _encode(await issuing.revoke(visit, _rest_of_path(scope, "/keys"))))
 
-    return [
-        route("/chat/completions", "chat", {"POST": chat}),
-        route("/models/", "models", {"GET": models}),
-        route("/receipts/", "receipts", {"GET": receipt}),
-        route("/vouchers/redeem", "billing", {"POST": redeem}),
-        route("/dashboard/billing/subscription", "billing", {"GET": subscription}),
-        route("/dashboard/billing/usage", "billing", {"GET": usage}),
-        route("/keys/", "keys", {"GET": issued, "POST": issue, "DELETE": revoke}),
-    ]
+    return {"GET": issued, "POST": issue, "DELETE": revoke}
 
 
 def hot_paths(doors: list[ASGIRouteHandler]) -> dict[str, ASGIRouteHandler]:

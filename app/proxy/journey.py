@@ -12,7 +12,7 @@ from app.base.scopes import Scope
 from app.catalog.records import Model
 from app.catalog.snapshot import Snapshot
 from app.proxy.access import Keyring
-from app.proxy.admission import AdmissionDesk
+from app.proxy.admission import AdmissionDesk, limit_headers
 from app.proxy.chain import Chain, Planner, find_offer
 from app.proxy.records import Caller, Delivered, Offer, Try
 from app.proxy.relay import LiveStream, Relay, RelayFailed, StreamCut
@@ -150,7 +150,7 @@ class Journey:
             raise await self._end_without_answer(trip, error) from None
         bill = await self._clerk.settle(trip, delivered)
         cost = self._format_usd(bill.amount_nano).encode()
-        await reply.answer(200, [*_JSON, (b"x-tollgate-cost", cost), *_limit_headers(trip)], body)
+        await reply.answer(200, [*_JSON, (b"x-tollgate-cost", cost), *limit_headers(trip.hold)], body)
 
     async def _stream(self, trip: Trip, offer: Offer, reply: Reply) -> None:
         try:
@@ -165,16 +165,18 @@ class Journey:
             await stream.close()
 
     async def _deliver(self, trip: Trip, stream: LiveStream, reply: Reply) -> None:
-        """A stream that has begun, to its end: settled before its last event leaves."""
+        """A stream that has begun, to its end: settled before its last bytes leave."""
         try:
-            await reply.start([*_EVENT_STREAM, *_limit_headers(trip)])
+            await reply.start([*_EVENT_STREAM, *limit_headers(trip.hold)])
             delivered, fault = await _pump(stream, reply, Meter(self._gate, trip))
+            if fault is not None:  # said at once: what was delivered may have to be counted
+                await reply.write(reply.error_event(fault))
         except BaseException:  # drained away, or a fault of ours: what came is on the books all the same
             await self._clerk.settle_surely(trip, stream.delivered("interrupted", error="interrupted"))
             raise
         bill = await self._clerk.settle(trip, delivered)
         if fault is not None:
-            await reply.finish(reply.error_event(fault))
+            await reply.finish(b"")
             return
         tail = _DONE
         created_s = trip.order.created_at_ms // 1000
@@ -191,7 +193,7 @@ class Journey:
         status = InternalError.status
         if isinstance(error, RelayFailed):
             tries, shown, status = error.tries, error.error, error.error.status
-            error.error.headers += tuple(_limit_headers(trip))
+            error.error.headers += tuple(limit_headers(trip.hold))
         nothing = Delivered(
             ending="failed",
             http_status=status,
@@ -229,22 +231,3 @@ async def _pump(stream: LiveStream, reply: Reply, meter: Meter) -> tuple[Deliver
         error.code = "upstream_interrupted"
         return stream.delivered("interrupted" if stream.interrupted else "cut", error=str(cut)), error
     return stream.delivered("client_gone" if reply.gone else "finished"), None
-
-
-def _limit_headers(trip: Trip) -> Headers:
-    """`x-ratelimit-*` as OpenAI's clients read them; a limit that is not set has none."""
-    limits, hold = trip.caller.limits, trip.hold
-    headers: Headers = []
-    if limits.rpm:
-        headers += _limit_header(b"requests", limits.rpm, hold.requests_left, hold.requests_reset_ms)
-    if limits.tpm:
-        headers += _limit_header(b"tokens", limits.tpm, hold.tokens_left, hold.tokens_reset_ms)
-    return headers
-
-
-def _limit_header(name: bytes, limit: int, left: int, reset_ms: int) -> Headers:
-    return [
-        (b"x-ratelimit-limit-" + name, b"%d" % limit),
-        (b"x-ratelimit-remaining-" + name, b"%d" % left),
-        (b"x-ratelimit-reset-" + name, b"%dms" % reset_ms),
-    ]

@@ -1,20 +1,24 @@
 """What the stages hand to each other: frozen, and complete when handed over."""
 
-from collections.abc import Container
 from typing import Protocol
 
 import msgspec
 
 from app.base.limits import Budget, Limits
+from app.base.names import Names
 from app.base.receipt import Ending, Usage
 from app.catalog.pricing import Sale
 from app.catalog.records import Account, Channel, Credential, Model
+from app.quota.gate import NO_ALLOWANCE, Allowance
+from app.quota.rules import NO_RULES, Rules, Subject
 from app.quota.slots import Slots
 
 __all__ = [
+    "BudgetMark",
     "Caller",
     "Delivered",
     "Hold",
+    "MarkBudget",
     "Model",
     "Offer",
     "Order",
@@ -35,7 +39,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     book: str
     slots: Slots
     limits: Limits
-    models: Container[str] | None
+    models: Names | None
     networks: tuple[tuple[int, int, int], ...] | None
     expires_at_ms: int | None
     chain: tuple[Account, ...] = ()
@@ -75,15 +79,31 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
-    """Money and tokens set aside, and what the limits have left for the `x-ratelimit-*` headers."""
+    """Money and tokens set aside, the rules that allowed it, and what the tightest of them have left."""
 
     amount_nano: int
     output_bound: int  # tokens of all answers that it pays for
     generation: bytes
-    requests_left: int
-    requests_reset_ms: int
-    tokens_left: int
-    tokens_reset_ms: int
+    rules: Rules = NO_RULES
+    requests: Allowance = NO_ALLOWANCE
+    tokens: Allowance = NO_ALLOWANCE
+
+
+class BudgetMark(msgspec.Struct, frozen=True):
+    """How far a budget is used, for whoever is told of it. `refused` is where it could not take a request."""
+
+    subject: Subject
+    counter: str  # `usd.day`
+    used: int
+    amount: int
+    start_ms: int
+    refused: bool = False
+
+
+class MarkBudget(Protocol):
+    """Hears how far a budget is used, as often as it is half used or more, or refuses; must not wait."""
+
+    def __call__(self, caller: Caller, mark: BudgetMark, /) -> None: ...
 
 
 class Pick(msgspec.Struct, frozen=True):

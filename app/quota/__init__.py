@@ -5,9 +5,12 @@ Every script runs in one slot: all keys of an account carry its shard's tag, `{s
 `{s17}:wallet:<account>`  hash: `b` balance, `h` sum of holds, `f` floor (0, or minus the credit line), `s` number of
                           the last credit applied, `g` when this copy was built (us), `l` lots: parts of the balance
                           that were given away or expire, `id:remaining:expires_ms:promo` each, in spending order
-`{s17}:rate:<key>`        hash: `r` `t` levels of requests and tokens, in millionths; `at` when they were right (us)
-`{s17}:live:<key>`        zset of requests in flight, by the end of their lease (ms)
-`{s17}:holds`             hash: request -> `<nano> <tokens> <tpm> <since, us> <account> <key> <draft of the receipt>`
+`{s17}:use:<subject>`     hash of what a key, an account, or an account's use of a model has used: `r` `t` levels of
+                          requests and tokens a minute, in millionths; `at` when they were right (us); and for each
+                          counter of a window, such as `usd.day` or `rpd`: settled, `…+` set aside, `…@` its start (ms)
+`{s17}:live:<subject>`    zset of its requests in flight, by the end of their lease (ms)
+`{s17}:holds`             hash: request -> `<nano> <tokens> <since, us> <trace> <account> <key> <draft of the receipt>`;
+                          the trace names the counters that it was counted in (rules.py)
 `{s17}:leases`            zset of requests, by the end of their lease (ms)
 `{s17}:made_good`         set of requests that were settled without their hold, after Redis had been emptied
 `{s17}:debit:<movement>`  what was taken back by it (nano), for a day

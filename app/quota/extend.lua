@@ -1,13 +1,26 @@
--- A running request needs more than was held for it: its hold grows, if the wallet can pay for that.
--- KEYS  wallet holds      ARGV  request, more (nano)
--- ->    {'ok'} | {'credit', available (nano)} | {'ended'}
+-- A running request needs more than was held for it: its hold grows, if the wallet and the budgets can pay for that.
+-- KEYS  wallet holds, then `use` and `live` of each subject of its trace      ARGV  request, more (nano)
+-- ->    {'ok'} | {'credit'} | {'ended'}
 local hold = redis.call('HGET', KEYS[2], ARGV[1])
 local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f')
 if not hold or not wallet[1] then return {'ended'} end
-local available = wallet[1] - wallet[2] - wallet[3]
 local more = tonumber(ARGV[2])
-if more > available then return {'credit', string.format('%.0f', available)} end
-local nano, rest = string.match(hold, '^(%d+)( .*)$')
+if more > wallet[1] - wallet[2] - wallet[3] then return {'credit'} end
+
+local nano, rest, since_us, trace = string.match(hold, '^(%d+)( %d+ (%d+) (%S+) .*)$')
+local grows, i = {}, 0
+for items in string.gmatch(trace, '=([^;]*)') do
+  i = i + 1
+  local use = KEYS[1 + 2 * i]
+  for name, amount in string.gmatch(items, '(usd%.%a+):(%d+)') do
+    local seen = redis.call('HMGET', use, name, name .. '+', name .. '@')
+    if seen[3] and tonumber(since_us) >= seen[3] * 1000 then
+      if seen[1] + seen[2] + more > tonumber(amount) then return {'credit'} end
+      grows[#grows + 1] = {use, name .. '+'}
+    end
+  end
+end
+for _, counter in ipairs(grows) do redis.call('HINCRBY', counter[1], counter[2], ARGV[2]) end
 redis.call('HINCRBY', KEYS[1], 'h', ARGV[2])
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', nano + more) .. rest)
 return {'ok'}

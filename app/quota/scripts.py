@@ -4,7 +4,7 @@ from pathlib import Path
 
 from app.base.wire import Script
 
-__all__ = ["ADMIT", "CREDIT", "DEBIT", "EXTEND", "LAPSE", "LOOK", "OVERDUE", "RENEW", "SETTLE", "WARM"]
+__all__ = ["ADMIT", "CREDIT", "DEBIT", "EXTEND", "LAPSE", "LOOK", "OVERDUE", "RENEW", "SEED", "SETTLE", "USE", "WARM"]
 
 
 def _script(name: str) -> Script:
@@ -21,3 +21,5 @@ WARM = _script("warm")
 LOOK = _script("look")
 OVERDUE = _script("overdue")
 RENEW = _script("renew")
+SEED = _script("seed")
+USE = _script("use")

@@ -1,52 +1,97 @@
 -- The one end of a hold: released, its wallet charged, its receipt appended. A second call finds no hold and does nothing.
--- KEYS  wallet holds leases receipts rate live made_good
--- ARGV  request, charge (nano), tokens used, receipt, generation of the wallet that gave the hold, 1 if this is a repeat
--- ->    {'ok', balance, what the wallet could not pay (nano)} | {'ended'} | {'lost'} (a repeat, and Redis was emptied)
+-- KEYS  wallet holds leases receipts made_good, then `use` and `live` of each subject of the trace
+-- ARGV  request, charge (nano), tokens used, receipt, generation of the wallet that gave the hold, 1 if this is a repeat,
+--       trace (rules.py), for where the hold is lost
+-- ->    {'ok', balance, what the wallet could not pay (nano), and for each budget that is half used or more
+--       `<subject's place> <counter> <used> <amount> <start of its window, ms>`} | {'ended'} | {'lost'} (a repeat, and
+--       Redis was emptied)
 local hold = redis.call('HGET', KEYS[2], ARGV[1])
 local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'g', 'l')
 -- The hold is gone because it ended, unless this is another Redis than the one that gave it: then it is made good here.
 if not hold then
-  if wallet[4] == ARGV[5] or redis.call('SISMEMBER', KEYS[7], ARGV[1]) == 1 then return {'ended'} end
+  if wallet[4] == ARGV[5] or redis.call('SISMEMBER', KEYS[5], ARGV[1]) == 1 then return {'ended'} end
   if ARGV[6] == '1' then return {'lost'} end
-  redis.call('SADD', KEYS[7], ARGV[1])
-  redis.call('EXPIRE', KEYS[7], 86400)
+  redis.call('SADD', KEYS[5], ARGV[1])
+  redis.call('EXPIRE', KEYS[5], 86400)
 end
+local function whole(number) return string.format('%.0f', number) end
+local charge, used_tokens = tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local held = 0
+-- Of a lost hold nothing is set aside any more; what it used counts all the same.
+local held, held_tokens, since_us, trace = 0, 0, math.huge, ARGV[7]
 if hold then
-  local nano, tokens, tpm, at = string.match(hold, '^(%d+) (%d+) (%d+) (%d+) ')
-  held, tokens = tonumber(nano), tonumber(tokens)
+  held, held_tokens, since_us, trace = string.match(hold, '^(%d+) (%d+) (%d+) (%S+) ')
+  held, held_tokens, since_us = tonumber(held), tonumber(held_tokens), tonumber(since_us)
   redis.call('HDEL', KEYS[2], ARGV[1])
   redis.call('ZREM', KEYS[3], ARGV[1])
-  redis.call('ZREM', KEYS[6], ARGV[1])
-  if tokens > 0 and redis.call('HEXISTS', KEYS[5], 't') == 1 then
-    -- What was held and not used is given back, but for what has leaked away meanwhile.
+end
+
+local reached = {}
+if trace ~= '-' then
+  -- What was held of a minute's tokens and not used is given back, but for what has leaked away meanwhile.
+  local function give_back(use, tpm)
+    local tokens = math.min(held_tokens, tpm)
+    if tokens == 0 or redis.call('HEXISTS', use, 't') == 0 then return end
     local clock = redis.call('TIME')
-    local leaked = math.floor((clock[1] * 1000000 + clock[2] - tonumber(at)) * tonumber(tpm) / 60)
-    local more = (tonumber(ARGV[3]) - tokens) * 1000000
-    local change = math.max(more, -math.max(0, tokens * 1000000 - leaked)) + 0 -- Lua has a negative zero
-    redis.call('HINCRBY', KEYS[5], 't', string.format('%.0f', change))
+    local leaked = math.floor((clock[1] * 1000000 + clock[2] - since_us) * tpm / 60)
+    local change = math.max((used_tokens - tokens) * 1000000, -math.max(0, tokens * 1000000 - leaked)) + 0 -- Lua has a -0
+    redis.call('HINCRBY', use, 't', whole(change))
+  end
+
+  local function count(i, use, name, amount)
+    local seen = redis.call('HMGET', use, name, name .. '+', name .. '@')
+    if not seen[3] or since_us < seen[3] * 1000 then return end -- it was counted in a window that is over
+    local is_limit = name == 'rpd' or name == 'tpd'
+    local unit = string.match(name, '^%a+')
+    local was_held, took = held, charge
+    if name == 'rpd' or unit == 'requests' then
+      was_held, took = 1, 1
+    elseif name == 'tpd' or unit == 'tokens' then
+      was_held, took = is_limit and math.min(held_tokens, amount) or held_tokens, used_tokens
+    end
+    local used = seen[1] + took
+    local left_held = hold and math.max(0, seen[2] - was_held) or seen[2]
+    redis.call('HSET', use, name, whole(used), name .. '+', whole(left_held))
+    if not is_limit and used * 2 >= amount then
+      reached[#reached + 1] = i - 1 .. ' ' .. name .. ' ' .. whole(used) .. ' ' .. whole(amount) .. ' ' .. seen[3]
+    end
+  end
+
+  local i = 0
+  for items in string.gmatch(trace, '=([^;]*)') do
+    i = i + 1
+    local use = KEYS[4 + 2 * i]
+    for item in string.gmatch(items, '[^,]+') do
+      local name, amount = string.match(item, '^([%a.]+):?(%d*)$')
+      if name == 'c' then
+        redis.call('ZREM', KEYS[5 + 2 * i], ARGV[1])
+      elseif name == 't' then
+        give_back(use, tonumber(amount))
+      else
+        count(i, use, name, tonumber(amount))
+      end
+    end
   end
 end
 
 local entry = {'r', ARGV[4]}
-local charge, unpaid, balance = tonumber(ARGV[2]), 0, 0
+local unpaid, balance = 0, 0
 if wallet[1] then
   -- Other requests' holds are theirs: this one may spend its own hold and what nobody holds.
   local affordable = math.max(0, wallet[1] - wallet[2] - wallet[3] + held)
   unpaid = math.max(0, charge - affordable)
   local paid = charge - unpaid
   balance = wallet[1] - paid
-  if paid > 0 then redis.call('HINCRBY', KEYS[1], 'b', string.format('%.0f', -paid)) end
-  if held > 0 then redis.call('HINCRBY', KEYS[1], 'h', string.format('%.0f', -held)) end
+  if paid > 0 then redis.call('HINCRBY', KEYS[1], 'b', whole(-paid)) end
+  if held > 0 then redis.call('HINCRBY', KEYS[1], 'h', whole(-held)) end
   if paid > 0 and wallet[5] and wallet[5] ~= '' then
     -- Credits that are given away or expire are spent first, in the order they stand; the entry says how much of each.
     local left, lots, spent = paid, {}, {}
     for id, remaining, rest in string.gmatch(wallet[5], '([^: ]+):(%d+):(%d+:%d)') do
       local take = math.min(left, tonumber(remaining))
       left = left - take
-      if take > 0 then spent[#spent + 1] = id .. ':' .. string.format('%.0f', take) end
-      if remaining - take > 0 then lots[#lots + 1] = id .. ':' .. string.format('%.0f', remaining - take) .. ':' .. rest end
+      if take > 0 then spent[#spent + 1] = id .. ':' .. whole(take) end
+      if remaining - take > 0 then lots[#lots + 1] = id .. ':' .. whole(remaining - take) .. ':' .. rest end
     end
     redis.call('HSET', KEYS[1], 'l', table.concat(lots, ' '))
     entry[3], entry[4] = 'l', table.concat(spent, ' ')
@@ -56,7 +101,7 @@ elseif charge > 0 then
 end
 if unpaid > 0 then
   entry[#entry + 1] = 'u'
-  entry[#entry + 1] = string.format('%.0f', unpaid)
+  entry[#entry + 1] = whole(unpaid)
 end
 redis.call('XADD', KEYS[4], '*', unpack(entry))
-return {'ok', string.format('%.0f', balance), string.format('%.0f', unpaid)}
+return {'ok', whole(balance), whole(unpaid), unpack(reached)}

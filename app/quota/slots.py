@@ -1,10 +1,15 @@
 """The names of Redis keys: one shard's tag, so that each Lua call stays in one slot."""
 
+from functools import lru_cache
+
 import msgspec
 
 from app.base.ids import shard_of
+from app.quota.rules import traced_subjects
 
-__all__ = ["Shard", "Slots", "settle_keys", "shard_keys", "slots_of"]
+__all__ = ["Shard", "Slots", "settle_keys", "shard_keys", "slots_of", "use_keys"]
+
+_TRACES_KEPT = 10_000
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -23,8 +28,6 @@ class Slots(msgspec.Struct, frozen=True):
     account_id: str
     key_id: str
     wallet: bytes
-    rate: bytes
-    live: bytes
     shard: Shard
 
 
@@ -33,10 +36,19 @@ def shard_keys(number: int) -> Shard:
     return Shard(number, *(f"{tag}:{name}".encode() for name in ("holds", "leases", "receipts", "made_good")))
 
 
-def settle_keys(slots: Slots) -> tuple[bytes, ...]:
+@lru_cache(maxsize=_TRACES_KEPT)
+def use_keys(number: int, trace: str) -> tuple[bytes, ...]:
+    """`use` and `live` of each subject of a trace, in its order."""
+    return tuple(
+        f"{{s{number}}}:{kind}:{subject}".encode() for subject in traced_subjects(trace) for kind in ("use", "live")
+    )
+
+
+def settle_keys(slots: Slots, trace: str) -> tuple[bytes, ...]:
     """The keys of settle.lua, in its order."""
     shard = slots.shard
-    return (slots.wallet, shard.holds, shard.leases, shard.receipts, slots.rate, slots.live, shard.made_good)
+    own = (slots.wallet, shard.holds, shard.leases, shard.receipts, shard.made_good)
+    return own + use_keys(shard.number, trace)
 
 
 def slots_of(account_id: str, key_id: str, shards: int) -> Slots:
@@ -46,7 +58,5 @@ def slots_of(account_id: str, key_id: str, shards: int) -> Slots:
         account_id=account_id,
         key_id=key_id,
         wallet=f"{tag}:wallet:{account_id}".encode(),
-        rate=f"{tag}:rate:{key_id}".encode(),
-        live=f"{tag}:live:{key_id}".encode(),
         shard=shard_keys(number),
     )

@@ -43,6 +43,7 @@ class OverdueHold(msgspec.Struct, frozen=True):
     key_id: str
     hold_nano: int
     draft: bytes
+    trace: str
 
 
 class Wallets:
@@ -123,18 +124,19 @@ class Wallets:
         reply = await self._wire.run(OVERDUE, (shard.leases, shard.holds), _SWEEP_MOST)
         found = []
         for request, hold in zip(reply[::2], reply[1::2], strict=True):
-            nano, _tokens, _tpm, _since, account, key, draft = hold.split(b" ", 6)
-            found.append(OverdueHold(request.decode(), account.decode(), key.decode(), int(nano), draft))
+            nano, _tokens, _since, trace, account, key, draft = hold.split(b" ", 6)
+            names = (request.decode(), account.decode(), key.decode())
+            found.append(OverdueHold(*names, int(nano), draft, trace.decode()))
         return found
 
     async def expire(
-        self, request_id: str, account_id: str, key_id: str, receipt: bytes, charge_nano: int = 0, tokens: int = 0
+        self, request_id: str, account_id: str, trace: str, receipt: bytes, charge_nano: int = 0, tokens: int = 0
     ) -> bool:
         """Ends an overdue hold, with what its receipt charges; False where its worker was quicker."""
-        slots = self.slots(account_id, key_id)
+        slots = self.slots(account_id)
         generation = await self._wire.call(b"HGET", slots.wallet, b"g")
         reply = await self._wire.run(
-            SETTLE, settle_keys(slots), request_id, charge_nano, tokens, receipt, generation or b""
+            SETTLE, settle_keys(slots, trace), request_id, charge_nano, tokens, receipt, generation or b"", 0, trace
         )
         return bool(reply[0] == b"ok")
 

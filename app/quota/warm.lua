@@ -8,7 +8,7 @@ local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
 if (last[1] and last[1][1] or '') ~= ARGV[5] then return 'moved' end
 local held = 0
 for _, hold in ipairs(redis.call('HVALS', KEYS[2])) do
-  local nano, account = string.match(hold, '^(%d+) %d+ %d+ %d+ (%S+)')
+  local nano, account = string.match(hold, '^(%d+) %d+ %d+ %S+ (%S+)')
   if account == ARGV[1] then held = held + tonumber(nano) end
 end
 local clock = redis.call('TIME')

@@ -2,13 +2,13 @@
 another takes over."""
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from app.base.errors import ServiceUnavailable
+from app.base.tasks import end_all
 from app.warden.lease import Lease
 
 __all__ = ["Job", "watch"]
@@ -38,11 +38,11 @@ async def watch(lease: Lease, jobs: Sequence[Job]) -> None:
                     working = [asyncio.create_task(_keep_doing(job), name=job.name) for job in jobs]
             elif working:
                 log.warning("this worker is the warden no longer")
-                await _end(working)
+                await end_all(*working)
                 working = []
             await asyncio.sleep(_HOLD_EVERY_S)
     finally:
-        await _end(working)
+        await end_all(*working)
         if working:
             await lease.release()
 
@@ -59,11 +59,3 @@ async def _keep_doing(job: Job) -> None:
             log.exception("%s failed", job.name)
             pause_s = max(pause_s, job.after_fault_s)
         await asyncio.sleep(pause_s)
-
-
-async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task

@@ -276,3 +276,18 @@ async def test_an_endless_answer_is_not_read(db: Database, courier: Courier, inb
 
     assert await courier.round() == 1
     assert [each["status"] for each in await told(db)] == ["received"]
+
+
+async def test_an_accounts_operator_sees_what_is_theirs(db: Database, inbox: Receiver) -> None:
+    """Alerts of their accounts, and deliveries to webhooks of these; nothing of the house's."""
+    await hook(db, inbox)
+    theirs = await hook(db, inbox, account="acc_1")
+    await alert(db, "1", account_id="acc_1", lineage=("acc_1",))
+    await alert(db, "2", account_id="acc_9", lineage=("acc_9",))
+    await alert(db, "3")
+
+    async with db.read() as reading:
+        (found,) = await list_alerts(reading, limit=100, account_ids=("acc_1", "acc_2"))
+
+    assert found["account_id"] == "acc_1"
+    assert [each["webhook_id"] for each in found["deliveries"]] == [theirs.id]

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from app.base.events import announce, follow
 from app.base.redis import connect
+from app.base.tasks import end_all
 from tests.servers import RedisCluster, RedisServer
 from tests.waiting import free_port
 
@@ -25,9 +26,7 @@ async def follower(url: str, heard: list[str]) -> AsyncIterator[None]:
     task = asyncio.create_task(follow(client, hear, missed))
     await asyncio.wait_for(listening.wait(), 10)
     yield
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
+    await end_all(task)
     await client.aclose()
 
 

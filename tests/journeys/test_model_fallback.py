@@ -63,24 +63,21 @@ def test_the_answer_names_the_model_that_served(shop: Shop, stream: bool) -> Non
 
 def test_the_clients_own_list_comes_first(shop: Shop) -> None:
     """Then the fallbacks of the model it asked for, then those models' own. No vendor is told of any list."""
-    order: list[str] = []
-    names = {}
     last = shop.vendor(answers(OTHER))
-    names["theirs"] = shop.model(last)
-    down = {name: shop.vendor(fault(503)) for name in ("asked", "listed", "fallback")}
-    names["fallback"] = shop.model(down["fallback"], fallbacks=[names["theirs"]])
-    names["listed"] = shop.model(down["listed"])
-    names["asked"] = shop.model(down["asked"], fallbacks=[names["fallback"]])
+    theirs = shop.model()
+    fallback = shop.model(fallbacks=[theirs])
+    listed = shop.model()
+    asked = shop.model(fallbacks=[fallback])
+    vendors = {asked: None, listed: None, fallback: None, theirs: last}
+    channels = {name: shop.channel(vendor or shop.vendor(fault(503)), name)["id"] for name, vendor in vendors.items()}
     customer = shop.customer()
 
-    answer = customer.chat(names["asked"], models=[names["asked"], names["listed"], names["listed"]])
+    answer = customer.chat(asked, models=[asked, listed, listed])
 
     assert answer.status_code == 200
     assert "models" not in last.requests[0].json
     receipt = shop.assert_paid_once(customer, answer.headers["x-request-id"])
-    channels = {channel["id"]: next(iter(channel["models"])) for channel in shop.operator.get("/channels")["items"]}
-    order = [channels[channel_id] for channel_id, _ in served_by(receipt)]
-    assert order == [names["asked"], names["listed"], names["fallback"], names["theirs"]]
+    assert [channel_id for channel_id, _ in served_by(receipt)] == list(channels.values())
 
 
 @both

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import now_ms
 from app.base.ids import new_id
-from app.base.limits import NO_LIMITS
 from app.base.receipt import Attempt, Draft, Receipt, Usage
 from app.books import Books, make_bookkeeper
 from app.catalog.customers import create_account
@@ -23,6 +22,7 @@ from app.ledger.stream import ReceiptStreams
 from app.ledger.tables import postings, receipts
 from app.ledger.verify import Verdict
 from app.quota.gate import Admitted, Gate
+from app.quota.rules import NO_RULES
 
 __all__ = ["PRICES", "Office", "drop_guard"]
 
@@ -121,7 +121,7 @@ class Office:
             created_at_ms=0, dialect="openai_chat", model="small", stream=False, price_version=self.price_version
         )
         slots = self.wallets.slots(account_id, "key_1")
-        answer = await self.gate.admit(slots, NO_LIMITS, request_id, hold_nano, 0, msgspec.json.encode(draft))
+        answer = await self.gate.admit(slots, NO_RULES, request_id, hold_nano, 0, msgspec.json.encode(draft))
         assert isinstance(answer, Admitted), answer
         return request_id, answer.generation
 

@@ -7,7 +7,6 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from app.base.limits import NO_LIMITS
 from app.base.receipt import Draft, Usage
 from app.catalog.pricing import amount_nano
 from app.ledger.bookkeeper import Bookkeeper
@@ -15,6 +14,7 @@ from app.ledger.stream import ReceiptStreams
 from app.ledger.sweeper import Sweeper
 from app.ledger.tables import receipts
 from app.quota.gate import Admitted
+from app.quota.rules import NO_RULES
 from tests.ledger.office import PRICES, Office
 
 LEASE_MS = 60_000
@@ -38,7 +38,7 @@ async def _abandon(office: Office, account: str, multiplier: int = 1_000_000, ve
     )
     request_id = f"req_{multiplier:06}"
     slots = office.wallets.slots(account, "key_1")
-    answer = await office.gate.admit(slots, NO_LIMITS, request_id, 4_000, 150, msgspec.json.encode(draft))
+    answer = await office.gate.admit(slots, NO_RULES, request_id, 4_000, 150, msgspec.json.encode(draft))
     assert isinstance(answer, Admitted), answer
     await office.books.wire.call("ZADD", slots.shard.leases, "XX", 1, request_id)
     return request_id

@@ -13,7 +13,6 @@ from app.base.clock import now_ms
 from app.base.database import Database
 from app.base.errors import Conflict, InvalidField, NotFound, ServiceUnavailable
 from app.base.ids import new_id
-from app.base.limits import NO_LIMITS
 from app.base.receipt import Draft
 from app.books import Books as RealBooks
 from app.ledger.debits import take_back
@@ -27,11 +26,13 @@ from app.proxy.settlement.leases import Leases
 from app.proxy.settlement.policies import Policies
 from app.proxy.settlement.spool import Settlement, Spool
 from app.quota.gate import Admitted, LostHold
+from app.quota.rules import NO_RULES
 from app.settings import Settings
 from tests.ledger.charges import KEY, charge, modelled
 from tests.ledger.differences import Differences
 from tests.ledger.model import Account, Books, Entry, Request
 from tests.ledger.office import Office
+from tests.proxy.makers import ignore_budgets
 
 __all__ = ["HOUR_MS", "SHARDS", "World"]
 
@@ -61,7 +62,9 @@ class World(Differences):
         self.spool = Spool(folder / "spool")
         self._asked = asyncio.Event()
         self._is_away = False
-        self._clerk = Clerk(self.gate, Leases(self.gate), self.spool, Policies(), self._is_posted, SHARDS)
+        self._clerk = Clerk(
+            self.gate, Leases(self.gate), self.spool, Policies(), self._is_posted, SHARDS, ignore_budgets
+        )
         self._sweeper = Sweeper(self.database, self.quota, self.office.books.price, 0, settings.policy_expired)
         self._runs_out = 0
 
@@ -157,7 +160,7 @@ class World(Differences):
             output_bound=bound[1],
         )
         slots = self.quota.slots(account.id, KEY)
-        answer = await self.gate.admit(slots, NO_LIMITS, request_id, hold, 0, _encode(draft))
+        answer = await self.gate.admit(slots, NO_RULES, request_id, hold, 0, _encode(draft))
         if isinstance(answer, Admitted):
             assert self.books.admit(account, hold)
             losses = self.books.losses

@@ -7,10 +7,10 @@ import msgspec
 from app.base.crypto import Secret
 from app.base.limits import NO_LIMITS
 from app.catalog.records import Channel, Credential, Key, Timeouts
-from app.proxy.records import Order
+from app.proxy.records import BudgetMark, Caller, Order
 from app.proxy.relay.dialects.openai_chat import read_order
 
-__all__ = ["body", "credential", "make_channel", "make_key", "order"]
+__all__ = ["body", "credential", "ignore_budgets", "make_channel", "make_key", "order"]
 
 Json = dict[str, Any]
 
@@ -60,3 +60,7 @@ def body(**fields: Any) -> bytes:
 
 def order(raw: bytes | None = None, **fields: Any) -> Order:
     return read_order(body(**fields) if raw is None else raw, "req_1", 1_700_000_000_000)
+
+
+def ignore_budgets(_caller: Caller, _mark: BudgetMark) -> None:
+    """For where no budget is set."""

@@ -11,7 +11,7 @@ from app.proxy.settlement.clerk import Clerk, Trip
 from app.proxy.settlement.leases import Leases
 from app.proxy.settlement.policies import Policies
 from app.proxy.settlement.spool import Spool
-from tests.proxy.makers import order
+from tests.proxy.makers import ignore_budgets, order
 from tests.quota.till import SHARDS, Till
 
 SALE = Sale("prc_1", Prices(input=0, output=0, request=40))
@@ -36,10 +36,6 @@ async def begin(till: Till) -> Trip:
         amount_nano=100,
         output_bound=10,
         generation=till.generations[asked.request_id],
-        requests_left=0,
-        requests_reset_ms=0,
-        tokens_left=0,
-        tokens_reset_ms=0,
     )
     return Trip(caller, asked, SALE, hold, 0)
 
@@ -53,7 +49,7 @@ async def test_after_redis_was_emptied_the_books_are_asked_first(till: Till, tmp
         return is_posted
 
     spool = Spool(tmp_path)
-    clerk = Clerk(till.gate, Leases(till.gate), spool, Policies(), asked, SHARDS)
+    clerk = Clerk(till.gate, Leases(till.gate), spool, Policies(), asked, SHARDS, ignore_budgets)
     trip = await begin(till)
     await till.wire.call("FLUSHALL")
     await till.warm(1_000)

@@ -110,6 +110,17 @@ def test_a_body_is_written_as_the_channel_has_it_now() -> None:
     assert (fields["model"], fields["top_k"]) == ("newer", 5)
 
 
+def test_fields_that_a_vendor_refuses_are_left_out_and_the_bound_kept() -> None:
+    """Unless the operator sets them: the vendor may have learnt."""
+    sent = {"stream": True, "stream_options": {"include_usage": True}, "max_completion_tokens": 9, "store": False}
+    plain = make_channel(provider="mistral")
+    told = make_channel(provider="mistral", shaping=Shaping(params=FieldRules(set={"store": True})))
+    for channel, extra in ((plain, {}), (told, {"store": True})):
+        written = msgspec.json.decode(_lines().call(order(**sent), Pick(channel, channel.ways[0]))[1].body)
+        del written["messages"]
+        assert written == {"model": "vendor-small", "stream": True, "max_tokens": 9, **extra}
+
+
 def test_nothing_of_a_channel_and_its_line_shows_a_secret() -> None:
     shaping = Shaping(
         headers=HeaderRules(set={"x-a": "hush"}), proxy="http://u:hush@proxy.example", tls=Tls(identity_pem="hush")

@@ -29,10 +29,6 @@ async def open_meter(till: Till, balance: int, held_tokens: int, **fields: objec
         amount_nano=held_tokens * NANO_A_TOKEN,
         output_bound=held_tokens,
         generation=b"",
-        requests_left=0,
-        requests_reset_ms=0,
-        tokens_left=0,
-        tokens_reset_ms=0,
     )
     return Meter(till.gate, Trip(caller, asked, SALE, hold, 0))
 

@@ -23,10 +23,10 @@ async def _credit(till: Till) -> None:
 async def test_a_minutes_worth_at_once_and_not_one_more(till: Till) -> None:
     """A key that was quiet may use its whole minute at once; what is left is counted down."""
     answers = [await till.admit(f"req_{i}", rpm=3) for i in range(4)]
-    assert [answer.requests_left for answer in answers if isinstance(answer, Admitted)] == [2, 1, 0]
+    assert [answer.requests.left for answer in answers if isinstance(answer, Admitted)] == [2, 1, 0]
     refused = answers[3]
     assert isinstance(refused, Refused)
-    assert (refused.rule, refused.left) == ("requests", 0)
+    assert (refused.rule, refused.left) == ("rpm", 0)
     assert 0 < refused.retry_after_ms <= 20_000
     assert refused.retry_after_ms <= refused.reset_ms <= 60_000
 
@@ -58,7 +58,7 @@ async def test_the_wait_is_exact_to_the_millisecond(till: Till, rpm: int, over: 
 
     async def admit_after(ms: int) -> Admitted | Refused:
         left = max(0, level - ms * 1000 * rpm // 60)
-        await till.wire.call("HSET", till.slots.rate, "r", left, "t", 0, "at", _FAR_AHEAD_US)
+        await till.wire.call("HSET", till.use, "r", left, "t", 0, "at", _FAR_AHEAD_US)
         return await till.admit("req_1", rpm=rpm)
 
     refused = await admit_after(0)
@@ -70,7 +70,7 @@ async def test_the_wait_is_exact_to_the_millisecond(till: Till, rpm: int, over: 
 async def test_a_refused_request_uses_nothing_up(till: Till) -> None:
     """Whichever rule refuses, the other limits, the wallet and the shard's holds stay as they were."""
     await till.admit("req_0", nano=999_990, tokens=50, rpm=9, tpm=60, concurrency=1)
-    before = await till.wire.call("HGETALL", till.slots.rate), await till.wallet()
+    before = await till.wire.call("HGETALL", till.use), await till.wallet()
     limits = {"rpm": 9, "tpm": 60, "concurrency": 2}
     refusals = [
         await till.admit("req_1", tokens=50, **limits),
@@ -79,23 +79,23 @@ async def test_a_refused_request_uses_nothing_up(till: Till) -> None:
         await till.admit("req_4", **limits | {"rpm": 1}),
     ]
     rules = [refusal.rule for refusal in refusals if isinstance(refusal, Refused)]
-    assert rules == ["tokens", "credit", "concurrency", "requests"]
-    assert (await till.wire.call("HGETALL", till.slots.rate), await till.wallet()) == before
+    assert rules == ["tpm", "credit", "concurrency", "rpm"]
+    assert (await till.wire.call("HGETALL", till.use), await till.wallet()) == before
     assert await till.wire.call("HKEYS", till.shard.holds) == [b"req_0"]
     assert await till.wire.call("ZCARD", till.shard.leases) == 1
-    assert await till.wire.call("ZCARD", till.slots.live) == 1
+    assert await till.wire.call("ZCARD", till.live) == 1
 
 
 async def test_tokens_are_held_by_estimate_and_corrected(till: Till) -> None:
     """The estimate counts while the request runs; what it did not use is given back when it is settled."""
     first = await till.admit("req_1", tokens=50, tpm=60)
     assert isinstance(first, Admitted)
-    assert first.tokens_left == 10
+    assert first.tokens.left == 10
     refused = await till.admit("req_2", tokens=30, tpm=60)
     assert isinstance(refused, Refused)
-    assert refused.rule == "tokens"
+    assert refused.rule == "tpm"
     await till.settle("req_1", tokens=10)
-    assert int(await till.wire.call("HGET", till.slots.rate, "t")) == 10_000_000
+    assert int(await till.wire.call("HGET", till.use, "t")) == 10_000_000
     assert isinstance(await till.admit("req_3", tokens=30, tpm=60), Admitted)
 
 
@@ -105,7 +105,7 @@ async def test_more_tokens_than_estimated_count_too(till: Till) -> None:
     await till.settle("req_1", tokens=600)
     refused = await till.admit("req_2", tokens=1, tpm=60)
     assert isinstance(refused, Refused)
-    assert (refused.rule, refused.left) == ("tokens", 0)
+    assert (refused.rule, refused.left) == ("tpm", 0)
     assert refused.retry_after_ms > 500_000
 
 
@@ -117,14 +117,14 @@ async def test_a_late_correction_gives_back_only_what_is_still_held(till: Till) 
     await till.settle("req_1", tokens=10)
     refused = await till.admit("req_3", tokens=40, tpm=60)
     assert isinstance(refused, Refused)
-    assert refused.rule == "tokens"
+    assert refused.rule == "tpm"
 
 
 async def test_a_request_larger_than_the_minute_can_run_alone(till: Till) -> None:
     """An estimate above the limit counts as the whole limit: it runs when nothing else does, and not never."""
     assert isinstance(await till.admit("req_1", tokens=5000, tpm=60), Admitted)
     await till.settle("req_1", tokens=12)
-    assert int(await till.wire.call("HGET", till.slots.rate, "t")) == 12_000_000
+    assert int(await till.wire.call("HGET", till.use, "t")) == 12_000_000
 
 
 async def test_an_expired_request_gives_its_tokens_back(till: Till) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from app.base.ids import shard_of
 from app.quota.gate import Admitted, Settled
-from app.quota.slots import shard_keys, slots_of
+from app.quota.slots import shard_keys, slots_of, use_keys
 from app.quota.wallets import OverdueHold, Wallet
 from tests.quota.till import DRAFT, Till
 
@@ -76,7 +76,7 @@ async def test_a_hold_is_overdue_when_its_lease_has_run_out(till: Till) -> None:
     await till.admit("req_gone", nano=300)
     await till.run_out("req_gone")
     assert await till.wallets.overdue(till.shard.number) == [
-        OverdueHold("req_gone", till.account_id, till.slots.key_id, 300, DRAFT)
+        OverdueHold("req_gone", till.account_id, till.slots.key_id, 300, DRAFT, "-")
     ]
     assert await till.expire("req_gone")
     assert await till.wallets.overdue(till.shard.number) == []
@@ -157,7 +157,7 @@ def test_all_keys_of_a_request_share_a_slot(shards: int) -> None:
     slots = slots_of("acc_7", "key_9", shards)
     tag = b"{s%d}:" % shard_of("acc_7", shards)
     shard = slots.shard
-    names = (slots.wallet, slots.rate, slots.live, shard.holds, shard.leases, shard.receipts)
+    names = (slots.wallet, *use_keys(shard.number, "key_9=c"), shard.holds, shard.leases, shard.receipts)
     assert all(name.startswith(tag) for name in names)
     assert len(set(names)) == len(names)
     assert shard == shard_keys(shard_of("acc_7", shards))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from app.base.errors import ServiceUnavailable
+from app.base.tasks import end_all
 from app.base.wire import Wire
 from app.warden.lease import Lease
 from app.warden.watch import Job, watch
@@ -88,14 +89,12 @@ async def test_jobs_move_to_the_next_warden(wire: Wire, other_wire: Wire) -> Non
     await asyncio.sleep(0.1)
     assert second.rounds == 0
 
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)
+    await end_all(watching)
     done = first.rounds
     await soon(lambda: second.rounds > 3)
 
     assert first.rounds == done
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
+    await end_all(waiting)
 
 
 async def test_a_lost_lease_ends_the_jobs(wire: Wire) -> None:
@@ -111,8 +110,7 @@ async def test_a_lost_lease_ends_the_jobs(wire: Wire) -> None:
     await asyncio.sleep(0.1)
 
     assert clerk.rounds == done
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)
+    await end_all(watching)
 
 
 async def test_a_fault_ends_no_job(wire: Wire) -> None:
@@ -123,5 +121,4 @@ async def test_a_fault_ends_no_job(wire: Wire) -> None:
 
     await soon(lambda: faulty.rounds > 3 and sound.rounds > 3)
 
-    watching.cancel()
-    await asyncio.gather(watching, return_exceptions=True)
+    await end_all(watching)

@@ -72,7 +72,13 @@ export function prepareChannels() {
 }
 
 async function explain() {
-  const asked = new URLSearchParams(new FormData($("route")));
-  const found = await call(`/routes/explain?${asked}`);
-  table("verdicts", [], [found]);
+  const asked = new FormData($("route"));
+  if (!asked.get("conversation")) asked.delete("conversation");
+  const found = await call(`/routes/explain?${new URLSearchParams(asked)}`);
+  const said = [`Chosen by ${found.strategy.replace("_", " ")}`, found.sticky ? "conversations stay where they are" : "", found.fallbacks.length ? `then ${found.fallbacks.join(", ")}` : "",
+    found.health_known ? "" : "Redis is away: the channels' health is not known"].filter(Boolean).join("; ");
+  $("route-said").textContent = found.problem ? `It would be refused: ${found.problem}.` : `${said}.`;
+  $("route-said").className = found.problem ? "bad" : "";
+  table("verdicts", [["", way => way.position, "n"], ["Channel", way => way.channel], ["Credential", way => way.credential || code(way.credential_id.slice(-6))], ["Priority, weight", way => `${way.priority}, ${way.weight}`, "n"],
+    ["In flight", way => way.in_flight, "n"], ["First content, ms", way => way.first_content_ms, "n"], ["Cost, USD", way => way.estimate, "n"], ["Why", way => way.reason]], found.ways);
 }

@@ -1,25 +1,28 @@
 """Admission: the worst case is held, or the request is refused with the rule that refused it.
 
-A wallet that can't pay for the worst case is looked at closely before it is refused: the prompt is counted rather than
-bounded by its bytes, and an answer that the customer set no limit to gets the one that the wallet affords.
+A wallet or a budget that can't pay for the worst case is looked at closely before the request is refused: the prompt is
+counted rather than bounded by its bytes, and an answer that the customer set no limit to gets the one that fits.
 """
 
 from typing import Protocol
 
 import msgspec
 
-from app.base.errors import OutOfCredit, RateLimited, ServiceUnavailable, TollgateError
+from app.base.errors import OutOfCredit, ServiceUnavailable, TollgateError
 from app.base.receipt import Draft
 from app.base.tokens import count_tokens
 from app.catalog.pricing import Sale, worst_case_nano
 from app.catalog.records import Model
-from app.proxy.admission.estimate import affordable_output, output_bound, prompt_bound
-from app.proxy.records import Caller, Hold, Order
+from app.proxy.admission.estimate import Room, affordable_output, output_bound, prompt_bound
+from app.proxy.admission.refusals import counter_of, limit_reached, over_budget
+from app.proxy.admission.rulebook import Rulebook
+from app.proxy.records import BudgetMark, Caller, Hold, MarkBudget, Order
 from app.quota.gate import Admitted, Gate, Refused
+from app.quota.rules import Rules
 
-__all__ = ["AdmissionDesk", "WarmWallet"]
+__all__ = ["AdmissionDesk", "BringCounters", "WarmWallet"]
 
-_TRIES = 4
+_TRIES = 8
 _BYTES_A_TOKEN_MOST = 16  # of anything that people write
 _encode = msgspec.json.Encoder().encode
 
@@ -30,44 +33,63 @@ class WarmWallet(Protocol):
     async def __call__(self, account_id: str, /) -> None: ...
 
 
+class BringCounters(Protocol):
+    """Brings what was used in the windows of these rules from the books to Redis. Raises ServiceUnavailable."""
+
+    async def __call__(self, account_id: str, rules: Rules, /) -> None: ...
+
+
 class AdmissionDesk:
-    def __init__(self, gate: Gate, warm_wallet: WarmWallet) -> None:
+    def __init__(
+        self, gate: Gate, warm_wallet: WarmWallet, bring_counters: BringCounters, mark_budget: MarkBudget
+    ) -> None:
         self._gate = gate
         self._warm_wallet = warm_wallet
+        self._bring_counters = bring_counters
+        self._mark_budget = mark_budget
+        self._rulebook = Rulebook()
 
     async def admit(self, caller: Caller, order: Order, model: Model, sale: Sale) -> tuple[Order, Hold]:
-        """One round trip, but for a wallet near its floor. The order comes back with what the wallet imposed on it.
+        """One round trip, but near the end of a wallet or a budget. The order comes back with what that imposed on it.
 
         Raises RateLimited, OutOfCredit, or ServiceUnavailable.
         """
         output = output_bound(order, model)
-        is_counted, refused = False, ""
+        is_counted = False
+        late: TollgateError = ServiceUnavailable()
         for _ in range(_TRIES):
+            rules = self._rulebook.rules(caller, model)
             amount = worst_case_nano(sale.prices, order.input_bound, output, sale.multiplier)
-            answer = await self._ask(caller, order, sale, amount, output)
+            answer = await self._ask(caller, rules, order, sale, amount, output)
             if isinstance(answer, Admitted):
-                return order, _hold(answer, amount, output)
-            refused = answer.rule
-            if refused == "cold":
+                return order, _hold(answer, rules, amount, output)
+            if answer.rule == "cold":
                 await self._warm_wallet(caller.account_id)
                 continue
-            if refused != "credit":
-                raise _refusal(answer, caller)
+            if answer.rule == "unknown":
+                await self._bring_counters(caller.account_id, rules)
+                continue
+            room = _room(answer, rules)
+            if room is None:
+                raise limit_reached(answer, rules, caller)
             if not is_counted:
-                if not _may_fit(order, sale, answer.available_nano):
-                    raise OutOfCredit
+                if not room.fits(sale, order.input_bound // _BYTES_A_TOKEN_MOST, order.answers):
+                    # Counting would not help: a long prompt takes long to count, and its sender may have nothing.
+                    raise self._too_dear(answer, rules, caller)
                 order = msgspec.structs.replace(order, input_bound=await _counted_bound(order))
                 is_counted = True
-            if worst_case_nano(sale.prices, order.input_bound, output, sale.multiplier) > answer.available_nano:
-                limit = affordable_output(order, sale, output // order.answers, answer.available_nano)
+            if not room.fits(sale, order.input_bound, output):
+                limit = affordable_output(order, sale, output // order.answers, room)
                 if order.output_limit is not None or limit < 1:
-                    raise OutOfCredit
+                    raise self._too_dear(answer, rules, caller)
                 order = msgspec.structs.replace(order, imposed_limit=limit)
                 output = order.answers * limit
-        # Others were quicker each time.
-        raise OutOfCredit if refused == "credit" else ServiceUnavailable
+            late = over_budget(answer, rules, caller) if answer.is_budget else OutOfCredit()
+        raise late  # others were quicker each time
 
-    async def _ask(self, caller: Caller, order: Order, sale: Sale, amount_nano: int, output: int) -> Admitted | Refused:
+    async def _ask(
+        self, caller: Caller, rules: Rules, order: Order, sale: Sale, amount_nano: int, output: int
+    ) -> Admitted | Refused:
         draft = Draft(
             created_at_ms=order.created_at_ms,
             dialect=order.dialect,
@@ -80,14 +102,33 @@ class AdmissionDesk:
             member_id=caller.member_id,
         )
         return await self._gate.admit(
-            caller.slots, caller.limits, order.request_id, amount_nano, order.input_bound + output, _encode(draft)
+            caller.slots, rules, order.request_id, amount_nano, order.input_bound + output, _encode(draft)
         )
 
+    def _too_dear(self, refused: Refused, rules: Rules, caller: Caller) -> OutOfCredit:
+        """The error, and a word to whoever watches budgets."""
+        if not refused.is_budget:
+            return OutOfCredit()
+        counter = counter_of(refused, rules)
+        subject = rules.subjects[refused.subject]
+        mark = BudgetMark(subject, counter.name, refused.used, counter.amount, refused.start_ms, refused=True)
+        self._mark_budget(caller, mark)
+        return over_budget(refused, rules, caller)
 
-def _may_fit(order: Order, sale: Sale, available_nano: int) -> bool:
-    """Whether counting could help at all: a long prompt takes long to count, and its sender may have nothing."""
-    least = order.input_bound // _BYTES_A_TOKEN_MOST
-    return worst_case_nano(sale.prices, least, order.answers, sale.multiplier) <= available_nano
+
+def _room(refused: Refused, rules: Rules) -> Room | None:
+    """What there is for a smaller request; None where a limit refused, which looks at no size."""
+    if refused.rule == "credit":
+        return Room(nano=refused.available_nano)
+    if not refused.is_budget:
+        return None
+    match counter_of(refused, rules).unit:
+        case "usd":
+            return Room(nano=refused.left)
+        case "tokens":
+            return Room(tokens=refused.left)
+        case "requests":
+            return Room(tokens=0)
 
 
 async def _counted_bound(order: Order) -> int:
@@ -95,34 +136,12 @@ async def _counted_bound(order: Order) -> int:
     return min(order.input_bound, prompt_bound(order, await count_tokens(order.prompt)))
 
 
-def _hold(admitted: Admitted, amount_nano: int, output: int) -> Hold:
+def _hold(admitted: Admitted, rules: Rules, amount_nano: int, output: int) -> Hold:
     return Hold(
         amount_nano=amount_nano,
         output_bound=output,
         generation=admitted.generation,
-        requests_left=admitted.requests_left,
-        requests_reset_ms=admitted.requests_reset_ms,
-        tokens_left=admitted.tokens_left,
-        tokens_reset_ms=admitted.tokens_reset_ms,
+        rules=rules,
+        requests=admitted.requests,
+        tokens=admitted.tokens,
     )
-
-
-def _refusal(refused: Refused, caller: Caller) -> TollgateError:
-    limits = caller.limits
-    rule = {
-        "requests": f"{limits.rpm} requests a minute",
-        "tokens": f"{limits.tpm} tokens a minute",
-        "concurrency": f"{limits.concurrency} requests at the same time",
-    }[refused.rule]
-    error = RateLimited(
-        f"This key's limit of {rule} is reached. Try again in {refused.retry_after_ms / 1000:.3f} s.",
-        refused.retry_after_ms,
-    )
-    if refused.rule != "concurrency":
-        name = refused.rule.encode()
-        error.headers += (
-            (b"x-ratelimit-limit-" + name, b"%d" % (limits.rpm if refused.rule == "requests" else limits.tpm)),
-            (b"x-ratelimit-remaining-" + name, b"%d" % refused.left),
-            (b"x-ratelimit-reset-" + name, b"%dms" % refused.reset_ms),
-        )
-    return error

@@ -129,6 +129,11 @@ class Breaker:
         if self.state == "open":
             self.until_ms = max(self.until_ms, now_ms + min(patience_ms, _OTHERS_PROBE_MS))
 
+    def restore(self, state: State, until_ms: int) -> None:
+        """As another worker's stood."""
+        self.state = state
+        self.until_ms = until_ms
+
     def counts(self, now_ms: int) -> tuple[int, int]:
         """Failures of the window, and all that happened in it."""
         self._turn(now_ms)

@@ -21,7 +21,6 @@ __all__ = [
     "estimate_nano",
     "is_crowded",
     "need_of",
-    "order_channels",
     "rank",
     "shares",
 ]
@@ -167,7 +166,3 @@ def _delays(figures: Sequence[tuple[float | None, bool]]) -> list[float]:
         (math.inf if is_looked_at else -1.0) if known is None else 0.0 if known <= near else known
         for known, is_looked_at in figures
     ]
-
-
-def order_channels(channels: Sequence[Channel], rng: random.Random) -> tuple[Channel, ...]:
-    return tuple(sorted(channels, key=lambda each: (-each.priority, _draw(1.0 - rng.random(), each.weight))))

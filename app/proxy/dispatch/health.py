@@ -2,14 +2,14 @@
 Nothing here waits."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from app.base.clock import monotonic_ms, now_ms
-from app.catalog.records import Channel
 from app.proxy.dispatch.change import Change, Kind, WayHealth
 from app.proxy.dispatch.pace import Pace
+from app.proxy.dispatch.roll import Roll
 from app.proxy.dispatch.verdict import judge, reason_of
-from app.proxy.dispatch.way import Cooling, Load, Way, stamp_of
+from app.proxy.dispatch.way import Cooling, Way
 from app.proxy.records import Outcome, Pick
 from app.quota.seats import Seat
 
@@ -37,17 +37,7 @@ class Taken(Pick, frozen=True, kw_only=True):
     owns_probe: bool = False
 
 
-class _Known:
-    """A channel as it was last seen, and its ways, those that are not enabled left out."""
-
-    __slots__ = ("channel", "ways")
-
-    def __init__(self, channel: Channel, ways: tuple[Way, ...]) -> None:
-        self.channel = channel
-        self.ways = ways
-
-
-class Health:
+class Health(Roll):
     """`clock_ms` never jumps; `wall_ms` is what people and other machines read. Listeners hear of each change that
     this process found out itself, not of those that it was told."""
 
@@ -57,41 +47,15 @@ class Health:
         clock_ms: Callable[[], int] = monotonic_ms,
         wall_ms: Callable[[], int] = now_ms,
     ) -> None:
+        super().__init__()
         self.clock_ms = clock_ms
         self._wall_ms = wall_ms
         self._rng = rng or random.Random()  # noqa: S311 (jitter)
-        self._known: dict[str, _Known] = {}
         self._came: set[int] = set()  # ids of picks whose first content is there
         self._listeners: list[Listener] = []
 
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
-
-    def ways_of(self, channel: Channel) -> tuple[Way, ...]:
-        known = self._known.get(channel.id)
-        if known is None or known.channel is not channel:
-            known = self._known[channel.id] = self._meet(channel, known)
-        return known.ways
-
-    def reconcile(self, channels: Iterable[Channel]) -> None:
-        """The catalogue was read anew. What was learnt stays where an operator has not changed where the way leads."""
-        current = {channel.id: channel for channel in channels}
-        for gone in self._known.keys() - current.keys():
-            for way in self._known.pop(gone).ways:
-                way.is_current = False
-        for channel in current.values():
-            self.ways_of(channel)
-
-    def ways(self) -> Iterator[Way]:
-        for known in self._known.values():
-            yield from known.ways
-
-    def find(self, channel_id: str, credential_id: str | None) -> Iterator[Way]:
-        """One way, or all of a channel."""
-        known = self._known.get(channel_id)
-        for way in known.ways if known else ():
-            if credential_id in (None, way.credential.id):
-                yield way
 
     def take(self, way: Way, model: str, pace: Pace, now: int, seat: Seat | None = None) -> Taken:
         """Begins a request. One whose breaker is not closed is a probe; a due one is the probe, and told to others."""
@@ -99,7 +63,7 @@ class Health:
         pace.begin(now)
         breaker = way.breaker
         is_probe = breaker.state != "closed"
-        owns_probe = is_probe and breaker.is_due(now)
+        owns_probe = is_probe and way.is_current and breaker.is_due(now)
         if owns_probe:
             breaker.begin_probe(now, way.patience_ms)
             self._tell(self._change(way, "half_open", "a probe is under way", until_ms=breaker.until_ms))
@@ -190,6 +154,19 @@ class Health:
                     self._forgive(way)
             way.review()
 
+    def adopt(self, way: Way, view: WayHealth) -> None:
+        """As if what others wrote of a way had been learnt here."""
+        now, wall = self.clock_ms(), self._wall_ms()
+        way.load.in_flight = view.in_flight
+        way.parked, way.open_reason = view.parked, view.open_reason
+        if view.open_until_ms is not None:
+            way.breaker.restore(view.state, now + view.open_until_ms - wall)
+        for model, until_ms in view.cooling.items():
+            self._keep_cool(way, model, now + until_ms - wall)
+        for model, first_ms in view.first_content_ms.items():
+            way.pace(model).learn(first_ms, now)
+        way.review()
+
     def view(self) -> list[WayHealth]:
         """Every way that this process knows."""
         now = self.clock_ms()
@@ -212,22 +189,6 @@ class Health:
     def wall_of(self, clock_ms: int) -> int:
         """A time of the monotonic clock as one since 1970."""
         return self._wall_ms() + clock_ms - self.clock_ms()
-
-    def _meet(self, channel: Channel, known: _Known | None) -> _Known:
-        old = {way.credential.id: way for way in known.ways} if known else {}
-        ways = []
-        for credential in channel.ways:
-            stamp = stamp_of(channel, credential)
-            before = old.get(credential.id)
-            if before is None or before.stamp != stamp:
-                if before is not None:
-                    before.is_current = False
-                before = Way(channel, credential, stamp, before.load if before else Load())
-            before.meet(channel, credential)
-            ways.append(before)
-        for credential_id in old.keys() - {way.credential.id for way in ways}:
-            old[credential_id].is_current = False
-        return _Known(channel, tuple(ways))
 
     def _served(self, taken: Taken, now: int, *, is_whole: bool = True) -> None:
         way, breaker = taken.way, taken.way.breaker

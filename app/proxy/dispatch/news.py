@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from app.base.clock import now_ms
 from app.base.ids import new_id
 from app.base.redis import HOUSE
+from app.base.tasks import end_all
 from app.proxy.dispatch.change import Change
 from app.proxy.dispatch.figures import STANDING, Figures, read_health, read_standing
 from app.proxy.dispatch.health import Health
@@ -61,12 +62,12 @@ class News:
 
     async def keep(self) -> None:
         """Until cancelled."""
+        work = (self._send(), self._follow(), self._repair(), self._figures.keep())
+        tasks = [asyncio.create_task(each, name="news") for each in work]
         try:
-            async with asyncio.TaskGroup() as group:
-                for work in (self._send(), self._follow(), self._repair(), self._figures.keep()):
-                    group.create_task(work)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
-            await asyncio.shield(self._leave())
+            await asyncio.shield(self._leave(tasks))
 
     def _note(self, change: Change) -> None:
         self._outbox.append(change)
@@ -173,8 +174,9 @@ class News:
             return True
         return not any(way.stamp == change.stamp for way in self._health.find(change.channel_id, change.credential_id))
 
-    async def _leave(self) -> None:
-        """What it had found out and not told yet is told; its figures are no longer anybody's."""
+    async def _leave(self, tasks: list[asyncio.Task[None]]) -> None:
+        """What it had found out and not told yet is written down; its figures are no longer anybody's."""
+        await end_all(*tasks)
         try:
             async with asyncio.timeout(_RETRY_S):
                 for change in self._outbox:

@@ -179,7 +179,6 @@ class RoutePlan:
             hindrance = each.way.hindrance(model, now) if self._is_open_to(each) else None
             if hindrance is not None and hindrance.kind == "cooling" and hindrance.until_ms is not None:
                 ends.append(hindrance.until_ms)
-        self._full.clear()
         if not ends:
             return False
         wait_ms = max(1, min(ends) - now)
@@ -188,6 +187,7 @@ class RoutePlan:
         if wait_ms > self._patience_ms or self._is_late(wait_ms):
             return False
         self._patience_ms -= wait_ms
+        self._full.clear()
         await self._sleep(wait_ms / 1000)
         return True
 

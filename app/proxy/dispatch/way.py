@@ -71,7 +71,7 @@ class Way:
         self.paces: dict[str, Pace] = {}
         self.last_error: str | None = None
         self.last_error_at_ms: int | None = None
-        self.is_current = True
+        self.is_current = False
         self.meet(channel, credential)
 
     def meet(self, channel: Channel, credential: Credential) -> None:

@@ -68,7 +68,7 @@ def line_of(channel: Channel, credential: Credential) -> Line:
         timeouts=channel.timeouts,
         reach=Reach(channel.timeouts.connect_ms, shaping.proxy, shaping.tls, shaping.http2),
     )
-    return Line(provider, channel.models, read_rules(shaping.params), route)
+    return Line(provider, channel.models, read_rules(shaping.params, provider.refuses), route)
 
 
 def _carried(channel: Channel, lines: Mapping[str, Line]) -> dict[str, Line]:

@@ -18,6 +18,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     limit_field: str = "max_tokens"  # what bounds an answer
     organization_header: str | None = None  # that of a credential's organisation, where it may have several
     project_header: str | None = None
+    refuses: tuple[str, ...] = ()  # fields of OpenAI's, by their paths, for which it refuses the whole request
     is_sandbox: bool = False
 
 
@@ -33,8 +34,13 @@ PROVIDERS: dict[str, Provider] = {
     ),
     "deepseek": Provider(base_url="https://api.deepseek.com/v1"),
     "gemini": Provider(base_url="https://generativelanguage.googleapis.com/v1beta/openai", hides_output=True),
-    "groq": Provider(base_url="https://api.groq.com/openai/v1"),
-    "mistral": Provider(base_url="https://api.mistral.ai/v1"),
+    "groq": Provider(base_url="https://api.groq.com/openai/v1", refuses=("prompt_cache_key", "store")),
+    # Knows no field but its own (422 `extra_forbidden`), and sends the usage of a stream unasked.
+    "mistral": Provider(
+        base_url="https://api.mistral.ai/v1",
+        usage_in_streams=False,
+        refuses=("max_completion_tokens", "prompt_cache_key", "store", "stream_options"),
+    ),
     "moonshot": Provider(base_url="https://api.moonshot.ai/v1"),
     "openrouter": Provider(base_url="https://openrouter.ai/api/v1"),
     "together": Provider(base_url="https://api.together.xyz/v1"),

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from app.base.errors import NoChannel, TollgateError, VendorRefused
 from app.proxy.records import Order, Outcome, Pick, Plan, Try
-from app.proxy.relay.attempt import DEADLINE, Attempt, AttemptFailed
+from app.proxy.relay.attempt import DEADLINE, Attempt, AttemptFailed, has_passed
 from app.proxy.relay.verdict import tokens_taken
 
 __all__ = ["RelayFailed", "Search"]
@@ -73,7 +73,7 @@ class Search(Generic[T]):
     async def _next(self) -> Pick | None:
         if self._deadline_at is None:
             return await self._plan.next()
-        if asyncio.get_running_loop().time() >= self._deadline_at:
+        if has_passed(self._deadline_at):
             return None
         try:
             async with asyncio.timeout_at(self._deadline_at):
@@ -167,8 +167,8 @@ class Search(Generic[T]):
             self._plan.ended(pick, Outcome(is_abandoned=True))
 
     def _won(self, attempt: Attempt[T], answer: T) -> tuple[Attempt[T], T]:
-        self._record(attempt, None)
-        self._plan.came(attempt.pick, attempt.duration_ms)
+        took_ms = self._record(attempt, None)
+        self._plan.came(attempt.pick, took_ms)
         return attempt, answer
 
     def _lost(self, attempt: Attempt[T], failed: AttemptFailed) -> None:
@@ -208,17 +208,20 @@ class Search(Generic[T]):
         outcome = Outcome(http_status=attempt.http_status, tokens=tokens_taken(attempt.usage), is_abandoned=True)
         self._plan.ended(attempt.pick, outcome)
 
-    def _record(self, attempt: Attempt[T], error: str | None) -> None:
+    def _record(self, attempt: Attempt[T], error: str | None) -> int:
+        """How long it took, in milliseconds."""
+        took_ms = attempt.duration_ms
         self.tries.append(
             Try(
                 channel=attempt.pick.channel,
                 model=self._order.model,
                 http_status=attempt.http_status,
                 error=error,
-                duration_ms=attempt.duration_ms,
+                duration_ms=took_ms,
                 usage=None if error is None else attempt.usage,
             )
         )
+        return took_ms
 
 
 async def _put_away(task: asyncio.Task[T], attempt: Attempt[T]) -> None:

@@ -3,6 +3,7 @@
 Only what lies on the way of a rule is opened, level by level: all else is sent as it came, byte for byte.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -33,7 +34,8 @@ class _Rule(msgspec.Struct, frozen=True):
 
 
 class BodyRules(msgspec.Struct, frozen=True):
-    """FieldRules, read: what is set, then what is defaulted, then what is dropped."""
+    """FieldRules, read: what is set, then what is defaulted, then what is dropped; before them what the vendor would
+    refuse."""
 
     rules: tuple[_Rule, ...]
 
@@ -43,9 +45,10 @@ class BodyRules(msgspec.Struct, frozen=True):
             _apply(fields, rule, 0)
 
 
-def read_rules(rules: FieldRules) -> BodyRules | None:
+def read_rules(rules: FieldRules, refused: Iterable[str] = ()) -> BodyRules | None:
     """None where there are none. Raises ValueError at a path that is none."""
-    read = [_Rule("set", parse_path(path), Raw(_encode(value))) for path, value in rules.set.items()]
+    read = [_Rule("drop", parse_path(path)) for path in refused]
+    read += [_Rule("set", parse_path(path), Raw(_encode(value))) for path, value in rules.set.items()]
     read += [_Rule("default", parse_path(path), Raw(_encode(value))) for path, value in rules.default.items()]
     read += [_Rule("drop", parse_path(path)) for path in rules.drop]
     return BodyRules(tuple(read)) if read else None

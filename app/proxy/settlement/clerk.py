@@ -13,7 +13,7 @@ from app.base.errors import ServiceUnavailable
 from app.base.receipt import Receipt
 from app.base.wire import StoreError
 from app.catalog.pricing import Sale
-from app.proxy.records import Caller, Delivered, Hold, Order
+from app.proxy.records import BudgetMark, Caller, Delivered, Hold, MarkBudget, Order
 from app.proxy.settlement.bill import Bill, make_bill
 from app.proxy.settlement.leases import Leases
 from app.proxy.settlement.policies import Policies, status_of
@@ -48,7 +48,14 @@ class Trip(msgspec.Struct, frozen=True):
 
 class Clerk:
     def __init__(
-        self, gate: Gate, leases: Leases, spool: Spool, policies: Policies, is_posted: IsPosted, shards: int
+        self,
+        gate: Gate,
+        leases: Leases,
+        spool: Spool,
+        policies: Policies,
+        is_posted: IsPosted,
+        shards: int,
+        mark_budget: MarkBudget,
     ) -> None:
         self._gate = gate
         self._leases = leases
@@ -56,6 +63,7 @@ class Clerk:
         self._policies = policies
         self._is_posted = is_posted
         self._shards = shards
+        self._mark_budget = mark_budget
         self._late: set[asyncio.Task[Any]] = set()
         self._spooled = asyncio.Event()
 
@@ -81,7 +89,12 @@ class Clerk:
             self._leases.end(trip.order.request_id)
         if settled is None:
             log.error("request %s had ended before it was settled", trip.order.request_id)
-        elif settled.unpaid_nano:
+            return bill
+        for reached in settled.reached:
+            subject = trip.hold.rules.subjects[reached.subject]
+            mark = BudgetMark(subject, reached.counter, reached.used, reached.amount, reached.start_ms)
+            self._mark_budget(trip.caller, mark)
+        if settled.unpaid_nano:
             return msgspec.structs.replace(bill, amount_nano=bill.amount_nano - settled.unpaid_nano)
         return bill
 
@@ -129,6 +142,7 @@ class Clerk:
             settlement.tokens,
             settlement.receipt,
             settlement.generation,
+            settlement.trace,
             is_repeat=is_repeat,
         )
 
@@ -189,6 +203,7 @@ def _settlement(trip: Trip, delivered: Delivered, bill: Bill) -> Settlement:
         tokens=bill.usage.input_tokens + bill.usage.output_tokens,
         receipt=_encode(_receipt(trip, delivered, bill)),
         generation=trip.hold.generation,
+        trace=trip.hold.rules.trace,
     )
 
 

@@ -59,7 +59,9 @@ class Meter:
         trip = self._trip
         more = self._price(self.held_tokens + tokens) - self._price(self.held_tokens)
         try:
-            if more and not await self._gate.extend(trip.caller.slots, trip.order.request_id, more):
+            if more and not await self._gate.extend(
+                trip.caller.slots, trip.order.request_id, more, trip.hold.rules.trace
+            ):
                 return False
         except ServiceUnavailable:
             log.warning("the hold of %s could not be extended: Redis is away", trip.order.request_id)

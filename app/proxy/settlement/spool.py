@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from app.quota.rules import NO_TRACE
+
 __all__ = ["Settlement", "Spool"]
 
 log = logging.getLogger("tollgate.settlement")
@@ -32,6 +34,7 @@ class Settlement(msgspec.Struct, frozen=True):
     tokens: int
     receipt: bytes
     generation: bytes
+    trace: str = NO_TRACE
 
 
 _encode = msgspec.msgpack.Encoder().encode

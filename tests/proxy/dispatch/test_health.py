@@ -239,6 +239,29 @@ async def test_streams_in_flight_count_through_a_change() -> None:
     assert house.told == []
 
 
+@pytest.mark.parametrize("removed", [True, False], ids=["removed", "changed"])
+async def test_a_request_that_read_the_catalogue_before_a_change_teaches_nothing(removed: bool) -> None:
+    """It still asks what it knew of; the channel as it is now keeps its own health, and no ghost of it stays."""
+    changed = make_channel(credentials=(credential("sk-new"),))
+    house = House()
+    old, now = house.channels, () if removed else (changed,)
+    house.dispatcher.reconcile(now)
+    for _ in range(5):
+        house.channels = old
+        assert await house.ask(DENIED) == "chn_1"
+        house.channels = now
+        assert await house.ask() == (None if removed else "chn_1")
+    assert house.told == []
+    assert [(view.in_flight, view.parked) for view in house.dispatcher.view()] == ([] if removed else [(0, None)])
+
+
+async def test_one_that_read_it_before_a_change_of_weight_teaches_as_ever() -> None:
+    house = House()
+    house.dispatcher.reconcile([make_channel(weight=5)])
+    await house.ask(DENIED)
+    assert house.kinds == ["parked"]
+
+
 async def test_removed_channels_are_forgotten() -> None:
     house = House(make_channel("chn_1"), make_channel("chn_2"))
     await house.picks(DOWN)

@@ -4,13 +4,14 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from app.base.clock import monotonic_ms, now_ms
 from app.catalog.pricing import Cost, Prices
 from app.catalog.records import Channel, Model, Routing
 from app.proxy.dispatch import Change, Dispatcher, Health
 from app.proxy.records import Outcome
 from tests.proxy.makers import make_channel, order
 
-__all__ = ["DENIED", "DOWN", "FULL", "GONE", "OK", "Clock", "House", "costs", "make_model"]
+__all__ = ["DENIED", "DOWN", "FULL", "GONE", "OK", "Clock", "House", "RunningClock", "costs", "make_model"]
 
 OK = Outcome(http_status=200, tokens=10)
 DOWN = Outcome(error="connect")
@@ -28,6 +29,24 @@ class Clock:
 
     def wall_ms(self) -> int:
         return self.now_ms + 1_700_000_000_000
+
+
+class RunningClock(Clock):
+    """The machine's, which tests may put forward; the wall clock goes on by itself."""
+
+    def __init__(self) -> None:
+        self._ahead_ms = 0
+
+    @property
+    def now_ms(self) -> int:  # type: ignore[override]
+        return monotonic_ms() + self._ahead_ms
+
+    @now_ms.setter
+    def now_ms(self, to_ms: int) -> None:
+        self._ahead_ms = to_ms - monotonic_ms()
+
+    def wall_ms(self) -> int:
+        return now_ms()
 
 
 def make_model(**routing: Any) -> Model:
@@ -51,8 +70,8 @@ def costs(**prices: Any) -> dict[str, Cost]:
 class House:
     """A dispatcher over some channels, by a clock of its own; what it tells others is kept."""
 
-    def __init__(self, *channels: Channel, seed: int = 1, **routing: Any) -> None:
-        self.clock = Clock()
+    def __init__(self, *channels: Channel, seed: int = 1, clock: Clock | None = None, **routing: Any) -> None:
+        self.clock = clock or Clock()
         self.health = Health(random.Random(seed), self.clock, self.clock.wall_ms)
         self.dispatcher = Dispatcher(self.health, rng=random.Random(seed), sleep=self._nap)
         self.naps_s: list[float] = []
