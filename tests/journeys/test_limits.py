@@ -73,7 +73,7 @@ def test_near_the_end_of_a_budget_an_answer_gets_what_is_left(shop: Shop) -> Non
     customer = shop.customer(budgets=[{"unit": "tokens", "amount": 400, "window": "day"}])
 
     assert customer.chat(model).status_code == 200
-    bound = vendor.requests[-1].json["max_tokens"]
+    bound = vendor.requests[-1].json["max_completion_tokens"]
     assert 0 < bound < 400
     assert "400 tokens a day" in refused(customer.chat(model, max_tokens=400), "insufficient_quota")
 
@@ -82,7 +82,7 @@ def test_every_kind_of_limit_says_whose_it_is(shop: Shop) -> None:
     """A key's, its account's, and its account's use of a model; each with the wait that lets the next one in."""
     operator = shop.operator
     gate = Gate()
-    model, other = shop.model(shop.vendor()), shop.model(shop.vendor(answers(then=gate)))
+    model, other = shop.model(shop.vendor()), shop.model(shop.vendor(answers(after=3, then=gate)))
     customer = shop.customer()
     path = f"/accounts/{customer.account_id}"
 
@@ -97,7 +97,7 @@ def test_every_kind_of_limit_says_whose_it_is(shop: Shop) -> None:
     message, wait_ms = refusal()
     assert message.startswith("Your account's limit of 1 requests a minute is reached. Try again in ")
     assert 30_000 < wait_ms <= 60_000
-    operator.patch(path, {"limits": None, "model_limits": {model: {"rpd": 1}}})
+    operator.patch(path, {"limits": {}, "model_limits": {model: {"rpd": 1}}})
     message, wait_ms = refusal()
     assert message.startswith(f"Your account's limit of 1 requests a day for `{model}` is reached.")
     assert 0 < wait_ms <= 86_400_000
@@ -151,7 +151,7 @@ def test_a_rule_that_is_set_later_knows_what_was_used(shop: Shop) -> None:
 def test_a_key_is_told_its_own_limits_and_what_is_left(shop: Shop) -> None:
     """`GET /v1/key`: while a request runs, its worst case is held; afterwards what it cost is used."""
     gate = Gate()
-    model = shop.model(shop.vendor(answers(then=gate)), prices=A_CENT)
+    model = shop.model(shop.vendor(answers(after=3, then=gate)), prices=A_CENT)
     customer = shop.customer(
         limits={"rpm": 60, "tpm": 100_000, "rpd": 10, "concurrency": 3},
         budgets=[
