@@ -9,7 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.base.limits import Limits
+from app.base.wire import Wire
 from app.quota.gate import Admitted, Refused
+from app.quota.rules import Subject
 from tests.quota.till import Till
 
 _FAR_AHEAD_US = 4_000_000_000_000_000  # levels written in the future have not leaked yet
@@ -169,3 +172,36 @@ async def test_keys_of_one_account_have_limits_of_their_own(till: Till) -> None:
     assert isinstance(await till.admit("req_2", rpm=1), Refused)
     assert isinstance(await other.admit("req_3", nano=1, rpm=1), Admitted)
     assert (await till.wallet()).held_nano == 2
+
+
+_some = st.none() | st.integers(1, 30)
+_many = st.none() | st.integers(1, 2_000)
+_rates = st.builds(lambda rpm, tpm: Limits(rpm=rpm or 0, tpm=tpm or 0), _some, _many)
+_asks = st.lists(st.tuples(st.integers(1, 3_000), st.integers(0, 3_000), st.booleans()), min_size=1, max_size=25)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(key=_rates, account=_rates, model=_rates, asks=_asks)
+async def test_who_waits_as_told_is_not_refused_twice(
+    wire: Wire, key: Limits, account: Limits, model: Limits, asks: list[tuple[int, int, bool]]
+) -> None:
+    """Whatever rules there are, whatever runs meanwhile, and whether requests use less than was held for them: the one
+    wait that was told is enough for all of them."""
+    await wire.call("FLUSHALL")
+    till = Till(wire)
+    await till.warm(1_000_000)
+    subjects = [
+        Subject("key", till.slots.key_id, key),
+        Subject("account", "acc_1", account),
+        Subject("model", "acc_1", model, model="small"),
+    ]
+    for number, (tokens, used, settles) in enumerate(asks):
+        request_id = f"req_{number}"
+        answer = await till.admit_under(request_id, subjects, tokens=tokens)
+        if isinstance(answer, Refused):
+            assert 0 < answer.retry_after_ms <= 60_000
+            await till.rewind(answer.retry_after_ms)
+            answer = await till.admit_under(request_id, subjects, tokens=tokens)
+        assert isinstance(answer, Admitted), answer
+        if settles:
+            await till.settle(request_id, tokens=min(used, tokens))

@@ -119,9 +119,14 @@ class Till:
             await self.wire.call("ZADD", leases, "XX", 1, request_id)
 
     async def rewind(self, ms: int) -> None:
-        """As if the key's limits had been written, and what runs had been admitted, `ms` earlier."""
-        at = int(await self.wire.call("HGET", self.use, "at"))
-        await self.wire.call("HSET", self.use, "at", at - ms * 1000)
+        """As if what the key, and whoever is bound with it, has used had been written, and what runs had been
+        admitted, `ms` earlier."""
+        subjects = {subject.name for rules in self.rules.values() for subject in rules.subjects}
+        for name in subjects | {self.slots.key_id}:
+            use = f"{{s{self.shard.number}}}:use:{name}"
+            at = await self.wire.call("HGET", use, "at")
+            if at is not None:
+                await self.wire.call("HSET", use, "at", int(at) - ms * 1000)
         for request_id in self.generations:
             hold = await self.wire.call("HGET", self.shard.holds, request_id)
             if hold is not None:
