@@ -1,8 +1,8 @@
 """Thousands of streams that say nothing: what each costs a worker in memory, and whether a change drops any.
 
-`python -m benchmarks.idle` opens `--streams` on one worker, through an upstream that sends first content and then nothing
-but a comment now and then. Half of the silence in, the channel, the model with its prices and a price book are changed.
-In the end the upstream finishes every answer, and each must have come to its customer whole.
+`python -m benchmarks.idle` opens `--streams` on one worker, through an upstream that sends first content and then
+nothing but a comment now and then. Half of the silence in, an operator changes the channel, the model with its prices
+and a price book. In the end the upstream finishes every answer, and each must have come to its customer whole.
 
 Exits 0 when all did and the worker took less than `--most-kb` a stream, else 1.
 """
@@ -154,12 +154,14 @@ def rss_kb(pid: int) -> int:
     raise LookupError(f"process {pid} has no memory")
 
 
-async def play(gateway: Gateway, office: Office, streams: int, silence_s: float, comment_s: float) -> Figures:
+async def play(
+    gateway: Gateway, office: Office, streams: int, silence_s: float, comment_s: float, prompt_kb: int
+) -> Figures:
     """One run. Raises RuntimeError when it can't be made."""
     Upstream.open = set()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Upstream, "127.0.0.1", 0, backlog=4096)
-    account_id, channel_id, request = await _set_up(gateway, office, server.sockets[0].getsockname()[1])
+    account_id, channel_id, request = await _set_up(gateway, office, server.sockets[0].getsockname()[1], prompt_kb)
     worker = next(pid for pid, role in gateway.tree.roles().items() if role == "worker")
     figures = Figures(streams=streams)
     warm = await _begin(gateway.port, request, WARM_UP)
@@ -184,7 +186,7 @@ async def play(gateway: Gateway, office: Office, streams: int, silence_s: float,
     return figures
 
 
-async def _set_up(gateway: Gateway, office: Office, upstream_port: int) -> tuple[str, str, bytes]:
+async def _set_up(gateway: Gateway, office: Office, upstream_port: int, prompt_kb: int) -> tuple[str, str, bytes]:
     channel = {
         "name": "idle",
         "provider": "openai",
@@ -197,8 +199,9 @@ async def _set_up(gateway: Gateway, office: Office, upstream_port: int) -> tuple
     account_id = await office.new_account("idle")
     await office.credit(account_id, CREDIT_USD, "idle")
     _, key = await office.new_key(account_id, "idle", {})
+    text = "Take your time. " * max(1, prompt_kb * 1024 // 16)
     body = msgspec.json.encode(
-        {"model": MODEL, "stream": True, "max_tokens": 50, "messages": [{"role": "user", "content": "Take your time."}]}
+        {"model": MODEL, "stream": True, "max_tokens": 50, "messages": [{"role": "user", "content": text}]}
     )
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {key}\r\n"
@@ -302,7 +305,7 @@ async def _run(given: argparse.Namespace, directory: Path) -> Figures:
     office = Office(f"http://127.0.0.1:{gateway.port}", gateway.admin_key)
     try:
         await asyncio.to_thread(gateway.wait_ready)
-        return await play(gateway, office, given.streams, given.silence_s, given.comment_s)
+        return await play(gateway, office, given.streams, given.silence_s, given.comment_s, given.prompt_kb)
     finally:
         await office.close()
         await asyncio.to_thread(gateway.stop)
@@ -313,13 +316,16 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=2_000)
     parser.add_argument("--silence-s", type=float, default=40.0)
     parser.add_argument("--comment-s", type=float, default=15.0, help="between two comments of the upstream")
+    parser.add_argument("--prompt-kb", type=int, default=0, help="the size of each prompt, if not a few words")
     parser.add_argument("--most-kb", type=float, default=60.0)
     given = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    with tempfile.TemporaryDirectory(prefix="tollgate-idle-") as name:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            figures = runner.run(_run(given, Path(name)))
+    with (
+        tempfile.TemporaryDirectory(prefix="tollgate-idle-") as name,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        figures = runner.run(_run(given, Path(name)))
     return 0 if show(figures, given.most_kb, Console(width=110)) else 1
 
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, bindparam, insert, select, update
+from sqlalchemy import Row, bindparam, insert, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,10 +29,21 @@ __all__ = [
     "find_model",
     "list_channels",
     "list_models",
+    "lock_offers",
     "put_model",
     "set_prices",
     "update_channel",
 ]
+
+
+_OFFERS_LOCK = 0x6F666665  # "offe"
+
+
+async def lock_offers(db: AsyncConnection) -> None:
+    """Until the end of the transaction nobody else who locks them is at work: names of channels and accounts are not
+    unique, so two who add the same would not see each other."""
+    if db.dialect.name == "postgresql":  # SQLite's write transaction is a lock already
+        await db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _OFFERS_LOCK})
 
 
 async def create_channel(

@@ -111,6 +111,7 @@ class _Hand:
 
     async def put(self, declared: Declared) -> Applied:
         """Models first: books price them; and books before the accounts that pay by them."""
+        await offers.lock_offers(self._db)
         for name, sent in declared.models.items():
             with _at("models", name):
                 await self._put_model(name, dict(sent or {}))

@@ -1,7 +1,6 @@
 """Models in one another's place: where none of a model's channels can serve, those that the client or the operator
 named are tried, each once. The customer pays for the model that served."""
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol, TypeVar
@@ -14,7 +13,7 @@ from app.catalog.snapshot import Snapshot
 from app.proxy.access import check_model
 from app.proxy.admission import cover
 from app.proxy.records import Caller, Offer, Order, Plan, Try
-from app.proxy.relay import RelayFailed
+from app.proxy.relay import RelayFailed, has_passed
 from app.proxy.settlement import Trip
 from app.quota.gate import Gate
 
@@ -116,8 +115,7 @@ class Chain:
         chain = ModelChain(self._snapshot(), trip.caller, trip.order)
         chain.failed(offer.model, is_overflow=first.is_overflow)
         tries, errors = first.tries, [first.error]
-        time = asyncio.get_running_loop().time
-        while (not_after is None or time() < not_after) and (other := chain.next()) is not None:
+        while not has_passed(not_after) and (other := chain.next()) is not None:
             moved = await self._move(trip, other)
             if moved is None:
                 continue

@@ -58,6 +58,8 @@ class Exchange(msgspec.Struct):
         self.writer.close()
 
     def reset(self) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError
         sock = self.writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()

@@ -36,12 +36,13 @@ _STREAMED = re.compile(rb'"stream":\s*true')
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """`directory` holds the certificates; the visits are written to `visits`."""
+    """`directory` holds the certificates; the visits are written to `visits`. `resolver` is where names are asked for,
+    if anywhere."""
 
     spells: tuple[Spell, ...]
     directory: str
     visits: str
-    has_names: bool
+    resolver: str | None
 
 
 class Fleet:
@@ -59,8 +60,8 @@ class Fleet:
     async def open(self) -> None:
         for channel, berth in enumerate(self.berths):
             await berth.open(self._context(channel))
-        if self._orders.has_names:
-            await start_resolver(self._delay_s)
+        if self._orders.resolver is not None:
+            await start_resolver(self._orders.resolver, self._delay_s)
 
     async def follow(self, started_s: float) -> None:
         """Carry the spells out that change a port; the others are looked up as requests come."""

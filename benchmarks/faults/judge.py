@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 SUCCESS_LEAST = 0.999
 RECOVERY_SLACK_S = 3.0
-_OPEN_FIRST_S, _OPEN_MOST_S, _OPEN_JITTER = 5.0, 60.0, 1.1
+# A request that met the fault may still end after it, and reopen a breaker.
+_LAST_WORD_S = 2.5
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -36,18 +37,22 @@ class Finding(msgspec.Struct, frozen=True):
         return self.found > self.most
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """What the gateway said at `at_s`: the channel is not asked before `until_s`, both seconds of the load."""
+
+    channel: int
+    at_s: float
+    until_s: float
+
+
 class Recovery(msgspec.Struct, frozen=True):
-    """How long after a spell its channel served again; None: not before the load ended, `watched_s` later."""
+    """How long after a spell its channel served again; None: not before its next spell, or the load's end, `watched_s`
+    later. `due_s` is its half-open time, as the gateway had told it, and some slack."""
 
     spell: Spell
     after_s: float | None
     watched_s: float
-
-    @property
-    def due_s(self) -> float:
-        """A breaker that opened with the spell is open no longer than the spell was, and its first time."""
-        lasted_s = self.spell.end_s - self.spell.start_s
-        return min(lasted_s + _OPEN_FIRST_S, _OPEN_MOST_S) * _OPEN_JITTER + RECOVERY_SLACK_S
+    due_s: float
 
     @property
     def is_late(self) -> bool:
@@ -114,9 +119,10 @@ def judge_books(sent: Iterable[Sent], receipts: Sequence[Receipt], channels: Map
     ]
 
 
-def recoveries(spells: Iterable[Spell], visits: Iterable[Visit], load_end_s: float) -> list[Recovery]:
+def recoveries(
+    spells: Sequence[Spell], visits: Iterable[Visit], standings: Sequence[Standing], load_end_s: float
+) -> list[Recovery]:
     """Of each spell, up to the channel's next one."""
-    spells = sorted(spells, key=lambda spell: spell.start_s)
     served: defaultdict[int, list[float]] = defaultdict(list)
     for visit in visits:
         if visit.whole and not visit.fault:
@@ -127,8 +133,19 @@ def recoveries(spells: Iterable[Spell], visits: Iterable[Visit], load_end_s: flo
         until_s = min([*later, load_end_s])
         times = [at_s for at_s in served[spell.channel] if spell.end_s <= at_s < until_s]
         after_s = min(times) - spell.end_s if times else None
-        found.append(Recovery(spell, after_s, until_s - spell.end_s))
+        due_s = max(0.0, _half_open_s(spell, standings) - spell.end_s) + RECOVERY_SLACK_S
+        found.append(Recovery(spell, after_s, until_s - spell.end_s, due_s))
     return found
+
+
+def _half_open_s(spell: Spell, standings: Iterable[Standing]) -> float:
+    """When the gateway meant to ask the channel again, by its last word on the spell."""
+    times = [
+        each.until_s
+        for each in standings
+        if each.channel == spell.channel and spell.end_s <= each.at_s <= spell.end_s + _LAST_WORD_S
+    ]
+    return max(times, default=0.0)
 
 
 def healthy(sent: Iterable[Sent], visits: Iterable[Visit], receipts: Mapping[str, Receipt]) -> list[Sent]:

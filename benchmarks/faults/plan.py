@@ -78,7 +78,9 @@ def draw(seed: int, load_s: float, *, has_names: bool = True) -> tuple[Spell, ..
     any time one is."""
     rng = random.Random(seed)
     end_s = LEAD_IN_S + load_s
-    spells = _storm(rng, LEAD_IN_S + _STORM_AT * load_s, has_names=has_names)
+    storm_s, well = LEAD_IN_S + _STORM_AT * load_s, rng.randrange(CHANNELS)
+    spells = _storm(rng, storm_s, well, has_names=has_names)
+    spared = Spell(channel=well, kind="", start_s=storm_s, end_s=storm_s + _STORM_S)
     bag: list[str] = []
     at_s = LEAD_IN_S
     while at_s < end_s:
@@ -91,7 +93,9 @@ def draw(seed: int, load_s: float, *, has_names: bool = True) -> tuple[Spell, ..
             for kind in bag
             for channel in range(CHANNELS)
             if kind in kinds_of(channel, has_names=has_names)
-            and _is_rested(spell := Spell(channel=channel, kind=kind, start_s=at_s, end_s=at_s + lasts_s), spells)
+            and _is_rested(
+                spell := Spell(channel=channel, kind=kind, start_s=at_s, end_s=at_s + lasts_s), [*spells, spared]
+            )
         ]
         if free and sum(spell.start_s <= at_s < spell.end_s for spell in spells) < _FAULTY_MOST:
             chosen = rng.choice([spell for spell in free if spell.kind == free[0].kind])
@@ -101,8 +105,7 @@ def draw(seed: int, load_s: float, *, has_names: bool = True) -> tuple[Spell, ..
     return tuple(sorted(spells, key=lambda spell: (spell.start_s, spell.channel)))
 
 
-def _storm(rng: random.Random, at_s: float, *, has_names: bool) -> list[Spell]:
-    well = rng.randrange(CHANNELS)
+def _storm(rng: random.Random, at_s: float, well: int, *, has_names: bool) -> list[Spell]:
     return [
         Spell(
             channel=channel,

@@ -66,10 +66,14 @@ async def play(on: Stage, rate: float, lengths: Lengths, say: Callable[[str], No
         started_s = time.monotonic() + _SOON_S
         on.vendors.start(started_s)
         putting_right = asyncio.create_task(on.put_right(spells, started_s))
+        watching = asyncio.create_task(on.watch(started_s))
         load_s = LEAD_IN_S + lengths.spells_s + lengths.after_s
         say(f"{load_s:.0f} s with {len(spells)} spells")
         sent = await load.run(rate, started_s, load_s)
         await putting_right
+        if watching.done():
+            watching.result()
+        watching.cancel()
     finally:
         load.close()
     say("waiting for the books")
@@ -77,7 +81,7 @@ async def play(on: Stage, rate: float, lengths: Lengths, say: Callable[[str], No
     visits = on.vendors.finish()
     receipts = [receipt async for receipt in on.office.receipts(on.account_id)]
     by_id = {receipt.request_id: receipt for receipt in receipts}
-    recovered = recoveries(spells, visits, load_s)
+    recovered = recoveries(spells, visits, on.standings, load_s)
     return Result(
         spells=spells,
         sent=sent,
@@ -107,6 +111,7 @@ def _late(recovered: Sequence[Recovery]) -> Finding:
         f"channel {one.spell.channel}, {one.spell.kind}, {one.spell.end_s - one.spell.start_s:.1f} s long, ended at "
         f"{one.spell.end_s:.1f} s: "
         + (f"not within {one.watched_s:.1f} s" if one.after_s is None else f"{one.after_s:.1f} s")
+        + f", due {one.due_s:.1f} s"
         for one in recovered
         if one.is_late
     ]

@@ -37,17 +37,17 @@ def _faults(result: Result, title: str) -> Table:
     table = Table(title=f"{title}; at least {well_least(result.spells)} of ten channels well", title_justify="left")
     for name in ("fault", "what the upstream does"):
         table.add_column(name)
-    for name in ("spells", "requests that met it", "tries that failed", "back after, s: worst"):
+    for name in ("spells", "requests that met it", "tries that failed", "back after, s: worst (due)"):
         table.add_column(name, justify="right")
     met = Counter(visit.fault for visit in result.visits)
     failed = _failed_tries(result)
-    back: defaultdict[str, list[float]] = defaultdict(list)
+    back: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
     for one in result.recovered:
         if one.after_s is not None:
-            back[one.spell.kind].append(one.after_s)
+            back[one.spell.kind].append((one.after_s, one.due_s))
     for kind, what in KINDS.items():
         spells = sum(spell.kind == kind for spell in result.spells)
-        worst = f"{max(back[kind]):.1f}" if back[kind] else "-"
+        worst = "{:.1f} ({:.1f})".format(*max(back[kind])) if back[kind] else "-"
         table.add_row(kind, what, str(spells), f"{met[kind]:,}", f"{failed[kind]:,}", worst)
     return table
 

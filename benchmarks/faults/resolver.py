@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-ADDRESS = "127.0.0.77"
 _PORT = 53
 _ZONE = "fleet.test"
 _A, _HEAD = 1, 12
@@ -29,17 +28,23 @@ def name_of(channel: int) -> str:
     return f"vendor-{channel}.{_ZONE}"
 
 
-def wrapping(directory: Path) -> list[str]:
-    """What a command is started through, so that it asks this server; empty where this machine does not allow it."""
+def own_address() -> str:
+    """One of the loopback's, that no other run has."""
+    return f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255}"
+
+
+def wrapping(directory: Path, address: str) -> list[str]:
+    """What a command is started through, so that it asks the server at `address`; empty where this machine does not
+    allow it."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         return []
     settings = directory / "resolv.conf"
-    settings.write_text(f"nameserver {ADDRESS}\noptions timeout:5 attempts:1\n")
+    settings.write_text(f"nameserver {address}\noptions timeout:5 attempts:1\n")
     script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(settings)]
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.bind((ADDRESS, _PORT))
+            probe.bind((address, _PORT))
         subprocess.run([*words, "true"], check=True, capture_output=True, timeout=5)
     except (OSError, subprocess.SubprocessError):
         return []
@@ -64,10 +69,10 @@ class Resolver(asyncio.DatagramProtocol):
                 asyncio.get_running_loop().call_later(wait_s, self._transport.sendto, reply, addr)  # type: ignore[attr-defined]
 
 
-async def start_resolver(delay_s: Callable[[str], float | None]) -> asyncio.BaseTransport:
+async def start_resolver(address: str, delay_s: Callable[[str], float | None]) -> asyncio.BaseTransport:
     """Raises OSError."""
     loop = asyncio.get_running_loop()
-    transport, _ = await loop.create_datagram_endpoint(lambda: Resolver(delay_s), local_addr=(ADDRESS, _PORT))
+    transport, _ = await loop.create_datagram_endpoint(lambda: Resolver(delay_s), local_addr=(address, _PORT))
     return transport
 
 

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,11 @@ import msgspec
 from benchmarks.chaos.office import Office
 from benchmarks.faults.certificates import make_certificates
 from benchmarks.faults.fleet import Orders
+from benchmarks.faults.judge import Standing
 from benchmarks.faults.load import Load
 from benchmarks.faults.marks import MODEL, Visit
 from benchmarks.faults.plan import NAMED_CHANNEL, TLS_CHANNEL, Spell
-from benchmarks.faults.resolver import name_of, wrapping
+from benchmarks.faults.resolver import name_of, own_address, wrapping
 from benchmarks.gateway import Cores, Gateway
 from benchmarks.money import CREDIT_USD, PRICE_INPUT_USD, PRICE_OUTPUT_USD
 from benchmarks.processes import inherited_cores
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parents[2]
 _UPSTREAM_MODEL = "fleet-upstream"
 _START_S = 30.0
+_WATCH_EVERY_S = 0.5
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -53,9 +56,9 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
 class Vendors:
     """The process of the fleet."""
 
-    def __init__(self, directory: Path, spells: Sequence[Spell], core: int, *, has_names: bool) -> None:
+    def __init__(self, directory: Path, spells: Sequence[Spell], core: int, resolver: str | None) -> None:
         self._visits = directory / "visits.json"
-        orders = Orders(tuple(spells), str(directory), str(self._visits), has_names)
+        orders = Orders(tuple(spells), str(directory), str(self._visits), resolver)
         with inherited_cores({core}):
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.faults.fleet"],
@@ -97,24 +100,27 @@ class Stage:
     def __init__(self, setting: Setting, directory: Path) -> None:
         self.setting, self.directory = setting, directory
         self.cores = Cores.of("one-core")
-        self.through = wrapping(directory)
-        self.gateway = Gateway(directory, self.cores, workers=setting.workers, through=self.through)
+        address = own_address()
+        through = wrapping(directory, address)
+        self._resolver = address if through else None
+        self.gateway = Gateway(directory, self.cores, workers=setting.workers, through=through)
         self.office = Office(f"http://127.0.0.1:{self.gateway.port}", self.gateway.admin_key)
         self.rng = random.Random(setting.seed)
         self.vendors: Vendors | None = None
         self.channels: dict[str, int] = {}
         self.account_id = ""
+        self.standings: list[Standing] = []
         self._authority = make_certificates(directory)
 
     @property
     def has_names(self) -> bool:
         """A resolver of our own can be slow for the gateway."""
-        return bool(self.through)
+        return self._resolver is not None
 
     async def set_up(self, spells: Sequence[Spell]) -> Load:
         """The fleet with its spells, a channel to each of it, and a customer's load."""
         await asyncio.to_thread(self.gateway.wait_ready)
-        self.vendors = Vendors(self.directory, spells, self.cores.harness, has_names=self.has_names)
+        self.vendors = Vendors(self.directory, spells, self.cores.harness, self._resolver)
         for number, port in enumerate(self.vendors.ports):
             made = await self.office.send("POST", "/channels", self._channel(number, port))
             self.channels[made["id"]] = number
@@ -151,6 +157,20 @@ class Stage:
                 await asyncio.sleep(max(0.0, started_s + spell.end_s - time.monotonic()))
                 body = {"credentials": [f"not-a-secret-{spell.channel}-{spell.end_s}"]}
                 await self.office.send("PATCH", f"/channels/{ids[spell.channel]}", body)
+
+    async def watch(self, started_s: float) -> None:
+        """Until cancelled: what the gateway says of its channels, into `standings`."""
+        while True:
+            began_s = time.monotonic() - started_s
+            page = await self.office.send("GET", "/health/channels")
+            to_load_s = time.monotonic() - started_s - time.time()
+            for shown in page["items"]:
+                untils = [until for way in shown["credentials"] for until in (way["until"], *way["cooling"].values())]
+                for until in filter(None, untils):
+                    until_s = datetime.fromisoformat(until).timestamp() + to_load_s
+                    if shown["channel_id"] in self.channels:
+                        self.standings.append(Standing(self.channels[shown["channel_id"]], began_s, until_s))
+            await asyncio.sleep(_WATCH_EVERY_S)
 
     def end(self) -> None:
         if self.vendors is not None:

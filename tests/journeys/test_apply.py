@@ -4,6 +4,7 @@ import json
 import secrets
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -206,6 +207,13 @@ def test_the_same_by_the_operator_api(shop: Shop, tag: str) -> None:
     assert _put(shop, house) == tried | {"applied": True}
     assert shop.customer().chat(f"m-{tag}").status_code == 200
     assert _put(shop, house)["applied"] is False
+
+
+def test_two_who_declare_the_same_at_once_make_one_of_each(shop: Shop, tag: str) -> None:
+    house = _house(tag, shop.vendor())
+    with ThreadPoolExecutor(6) as pool:
+        applied = [done["applied"] for done in pool.map(lambda _: _put(shop, house), range(6))]
+    assert sorted(applied) == [False] * 5 + [True]
 
 
 def test_the_example_of_the_documents(shop: Shop) -> None:

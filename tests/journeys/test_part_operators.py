@@ -13,6 +13,7 @@ from tests.shop import MESSAGES, Shop
 OPEN = {
     "POST /accounts",
     "GET /accounts",
+    "GET /alerts",
     "GET /accounts/{account_id}",
     "PATCH /accounts/{account_id}",
     "GET /accounts/{account_id}/entries",

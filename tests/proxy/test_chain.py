@@ -129,15 +129,7 @@ def test_what_the_key_may_not_use_is_passed_over() -> None:
 async def held(till: Till, balance: int, nano: int) -> Hold:
     await till.warm(balance)
     await till.admit("req_1", nano=nano)
-    return Hold(
-        amount_nano=nano,
-        output_bound=10,
-        generation=b"",
-        requests_left=0,
-        requests_reset_ms=0,
-        tokens_left=0,
-        tokens_reset_ms=0,
-    )
+    return Hold(amount_nano=nano, output_bound=10, generation=b"")
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,15 @@ async def test_a_certificate_that_the_operator_trusts(
     assert (await _fetched(transport, _route(vendor, tls=tls))).status == 200
 
 
+async def test_a_vendor_need_not_speak_the_newer_http(
+    transport: VendorTransport, bench: Bench, authority: Authority, tmp_path: Path
+) -> None:
+    """HTTP/2 is offered, where the operator says so, and not insisted on."""
+    for vendor in (bench.open(answers(), authority.server(tmp_path)), bench.open(answers())):
+        route = _route(vendor, tls=Tls(ca_pem=authority.ca_pem), http2=True)
+        assert (await _fetched(transport, route)).status == 200
+
+
 async def test_a_vendor_that_wants_a_certificate_of_ours(
     transport: VendorTransport, bench: Bench, authority: Authority, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from app.catalog.records import HeaderRules, Shaping
 from app.proxy.relay.verdict import is_overflow, is_refusal, read_refusal, retry_after_ms
 from tests.proxy.makers import credential, make_channel
 
@@ -184,3 +185,14 @@ def test_a_prompt_that_is_too_long_is_told_from_other_faults(vendor: str, status
 def test_other_refusals_are_no_overflow(status: int, body: bytes) -> None:
     """A model with a longer window would not help."""
     assert not is_overflow(status, body)
+
+
+def test_what_the_operator_adds_to_requests_is_never_told() -> None:
+    shaping = Shaping(
+        headers=HeaderRules(set={"x-auth": "Basic aHVzaDpodXNo"}, default={"x-region": "eu"}),
+        organization="org-hush",
+        project="proj-hush",
+    )
+    body = msgspec.json.encode({"error": {"message": "aHVzaDpodXNo of org-hush and proj-hush may not use eu"}})
+    told = read_refusal(400, body, make_channel(shaping=shaping), "small").message
+    assert told == "[redacted] of [organization] and [project] may not use eu"

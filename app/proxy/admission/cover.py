@@ -17,8 +17,8 @@ log = logging.getLogger("tollgate.admission")
 
 
 async def cover(gate: Gate, caller: Caller, order: Order, hold: Hold, model: Model, sale: Sale) -> Hold | None:
-    """A hold that pays for the worst case at this model's price; None where the wallet or a budget
-    can't, or can't be asked."""
+    """A hold that pays for the worst case at this model's price; None where the wallet or a budget can't, or nobody can
+    be asked."""
     output = output_bound(order, model)
     needed = worst_case_nano(sale.prices, order.input_bound, output, sale.multiplier)
     more = needed - hold.amount_nano

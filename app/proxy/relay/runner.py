@@ -48,7 +48,8 @@ class Relay:
         """A stream whose first content has come; it ends its pick when it ends. Raises RelayFailed."""
         search = Search(order, plan, self._begin_stream, self._leftovers, tries, not_after)
         attempt, stream = await search.run()
-        stream.take_over(search.tries, lambda outcome: plan.ended(attempt.pick, outcome))
+        pick = attempt.pick  # the attempt itself, with the body that was sent, is not kept as long as the stream
+        stream.take_over(search.tries, lambda outcome: plan.ended(pick, outcome))
         return stream
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from app.base.errors import NoChannel, TollgateError, VendorRefused
 from app.proxy.records import Order, Outcome, Pick, Plan, Try
-from app.proxy.relay.attempt import DEADLINE, Attempt, AttemptFailed
+from app.proxy.relay.attempt import DEADLINE, Attempt, AttemptFailed, has_passed
 from app.proxy.relay.verdict import tokens_taken
 
 __all__ = ["RelayFailed", "Search"]
@@ -73,7 +73,7 @@ class Search(Generic[T]):
     async def _next(self) -> Pick | None:
         if self._deadline_at is None:
             return await self._plan.next()
-        if asyncio.get_running_loop().time() >= self._deadline_at:
+        if has_passed(self._deadline_at):
             return None
         try:
             async with asyncio.timeout_at(self._deadline_at):

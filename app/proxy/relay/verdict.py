@@ -19,6 +19,7 @@ _WAIT_MOST_MS = 3_600_000
 _LETTERS_A_TOKEN = 4  # of English
 _number = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _SCRUBBED_MOST = 64 * 1024
+_SECRET_FROM = 6  # letters: what is shorter in an operator's header is no secret, and may be any word
 _ANY_KEY = re.compile(r"\b(?:sk|key|gsk|xai|AIza)[-_][A-Za-z0-9_*.…-]{6,}")
 
 
@@ -103,6 +104,11 @@ def _scrub(text: str, channel: Channel, public_model: str) -> str:
     for credential in channel.credentials:
         if credential.secret is not None:
             text = text.replace(credential.secret.reveal(), "[redacted]")
+    shaping = channel.shaping
+    for value in (*shaping.headers.set.values(), *shaping.headers.default.values()):
+        for word in value.split():
+            if len(word) >= _SECRET_FROM:
+                text = text.replace(word, "[redacted]")
     text = _ANY_KEY.sub("[redacted]", text)
     host = channel.base_url.partition("://")[2].partition("/")[0]
     for name, shown in (
@@ -110,6 +116,8 @@ def _scrub(text: str, channel: Channel, public_model: str) -> str:
         (host, "[upstream]"),
         (channel.id, "[channel]"),
         (channel.name, "[channel]"),
+        (shaping.organization, "[organization]"),
+        (shaping.project, "[project]"),
         (channel.models.get(public_model, ""), public_model),
     ):
         if name:
