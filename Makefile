@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LOCK_FLAGS := --quiet --universal --generate-hashes --no-header
 READY := $(VENV)/.ready
 
-.PHONY: serve test check lint bench chaos lock clean
+.PHONY: serve test check lint bench bench-faults chaos lock clean
 
 serve: $(READY)  ## migrate and serve in the foreground; SIGTERM drains
 	@exec $(BIN)/tollgate serve
@@ -23,6 +23,9 @@ check: $(READY)  ## style, types, walls between rooms
 
 chaos: $(READY)  ## faults under load: kill, pause and restart everything, then the books
 	$(BIN)/python -m benchmarks.chaos $(CHAOS)
+
+bench-faults: $(READY)  ## ten upstreams with seeded faults under load: what customers notice, and who is back when
+	$(BIN)/python -m benchmarks.faults $(FAULTS)
 
 bench: $(READY)  ## requests/s, added latency, CPU, memory, and the books against the upstream's count
 	$(BIN)/python -m benchmarks

@@ -144,8 +144,11 @@ def _model(routing: Routing) -> Model:
 
 
 def _channel(vendor: Vendor) -> Channel:
-    usd = {"input": vendor.input, "cached_input": vendor.cached_input, "output": vendor.output}
-    prices = Prices(**{name: round(price * _NANO) for name, price in usd.items()})
+    prices = Prices(
+        input=round(vendor.input * _NANO),
+        cached_input=round(vendor.cached_input * _NANO),
+        output=round(vendor.output * _NANO),
+    )
     return Channel(
         id=vendor.name,
         name=vendor.name,

@@ -55,9 +55,9 @@ def bars(x: float, y: float, width: float, title: str, values: Mapping[str, floa
         at = y + 14 + i * 22
         parts += [
             text(x + 78, at + 12, name, "end"),
-            box(x + 84, at, (width - 150) * value / most, 16, COLOURS[0]),
+            box(x + 84, at, (width - 190) * value / most, 16, COLOURS[0]),
             text(
-                x + 90 + (width - 150) * value / most,
+                x + 90 + (width - 190) * value / most,
                 at + 12,
                 f"{value:,.2f}{unit}" if value < 100 else f"{value:,.0f}{unit}",
             ),

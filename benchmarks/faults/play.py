@@ -60,22 +60,22 @@ async def play(on: Stage, rate: float, lengths: Lengths, say: Callable[[str], No
     spells = draw(on.setting.seed, lengths.spells_s, has_names=on.has_names)
     load = await on.set_up(spells)
     assert on.vendors is not None
+    tasks: list[asyncio.Task[None]] = []
     try:
         say(f"{lengths.calm_s:.0f} s without faults")
         calm = await load.run(rate, time.monotonic(), lengths.calm_s)
         started_s = time.monotonic() + _SOON_S
         on.vendors.start(started_s)
         putting_right = asyncio.create_task(on.put_right(spells, started_s))
-        watching = asyncio.create_task(on.watch(started_s))
+        tasks += (putting_right, asyncio.create_task(on.watch(started_s)))
         load_s = LEAD_IN_S + lengths.spells_s + lengths.after_s
         say(f"{load_s:.0f} s with {len(spells)} spells")
         sent = await load.run(rate, started_s, load_s)
         await putting_right
-        if watching.done():
-            watching.result()
-        watching.cancel()
     finally:
         load.close()
+        for task in tasks:
+            task.cancel()
     say("waiting for the books")
     books = await _balanced(on)
     visits = on.vendors.finish()
