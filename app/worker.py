@@ -20,7 +20,7 @@ from app.budget_alerts import BudgetAlerts
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
 from app.counters import Counters
 from app.proxy.access import Keyring, LastUse
-from app.proxy.admission import AdmissionDesk
+from app.proxy.admission import AdmissionDesk, Crowd
 from app.proxy.dispatch import Dispatcher, Health, News
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
@@ -72,6 +72,7 @@ class Worker:
         self.journey = Journey(
             keyring=self.keyring,
             desk=AdmissionDesk(gate, books.warm_wallet, self.bring_counters, mark),
+            crowd=Crowd(seats),
             dispatcher=self.dispatcher,
             relay=self.relay,
             clerk=self.clerk,

@@ -202,4 +202,5 @@ def _model(row: Row[Any]) -> Model:
         created_at_ms=row.created_at_ms,
         routing=msgspec.convert(row.routing, Routing),
         limits=msgspec.convert(row.limits, Limits),
+        total_limits=msgspec.convert(row.total_limits, VendorLimits),
     )

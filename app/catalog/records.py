@@ -86,11 +86,14 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VendorLimits(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a vendor lets one credential use, 0 meaning no limit."""
+    """What a vendor lets one credential use, or what all customers may use of a model; 0 meaning no limit."""
 
     rpm: int = 0
     tpm: int = 0
     concurrency: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.rpm or self.tpm or self.concurrency)
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,6 +226,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     routing: Routing = Routing()
     limits: Limits = NO_LIMITS  # of each account's use of it
+    total_limits: VendorLimits = VendorLimits()  # of all accounts together
 
     @property
     def free(self) -> bool:

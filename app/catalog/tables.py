@@ -147,6 +147,7 @@ models = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("routing", JSON, nullable=False, server_default="{}"),
     Column("limits", JSON, nullable=False, server_default="{}"),
+    Column("total_limits", JSON, nullable=False, server_default="{}"),
 )
 
 # Never edited: a new price is a new version, so that an old receipt can be recomputed. Those with a channel are what it

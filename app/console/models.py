@@ -10,7 +10,7 @@ from app.base.clock import iso
 from app.base.errors import InvalidField, NotFound
 from app.catalog import offers
 from app.catalog.pricing import FREE, Prices, parse_prices, show_prices
-from app.catalog.records import Model, Strategy
+from app.catalog.records import Model, Strategy, VendorLimits
 from app.console.limit_fields import LimitFields, limits_of, show_limits
 from app.console.office import Office, Page, page_limit, paged
 
@@ -32,6 +32,14 @@ class RoutingFields(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
     context_fallbacks: Annotated[list[Name], Meta(max_length=20)] = []
 
 
+class TotalFields(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Null or 0: no limit."""
+
+    rpm: Annotated[int, Meta(ge=0, le=10_000_000)] | None = None
+    tpm: Annotated[int, Meta(ge=0, le=1_000_000_000_000)] | None = None
+    concurrency: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+
+
 class ModelFields(msgspec.Struct, forbid_unknown_fields=True):
     context_length: Annotated[int, Meta(ge=1, le=2_000_000_000)] | None = None
     max_output_tokens: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
@@ -39,6 +47,7 @@ class ModelFields(msgspec.Struct, forbid_unknown_fields=True):
     fallbacks: Annotated[list[Name], Meta(max_length=20)] = []
     routing: RoutingFields | None = None
     limits: LimitFields | None = None  # of each account's use of it
+    total_limits: TotalFields | None = None  # of all accounts together
     prices: dict[str, Any] | None = None
     free: bool = False
 
@@ -81,6 +90,7 @@ def columns_of_model(fields: ModelFields) -> dict[str, Any]:
         "fallbacks": fields.fallbacks,
         "routing": msgspec.to_builtins(fields.routing or RoutingFields()),
         "limits": msgspec.to_builtins(limits_of(fields.limits)),
+        "total_limits": {name: most for name, most in _totals(fields.total_limits).items() if most},
     }
 
 
@@ -93,6 +103,10 @@ def sale_prices_of(fields: ModelFields) -> Prices | None:
     return None if fields.prices is None else parse_prices(fields.prices, "prices")
 
 
+def _totals(limits: TotalFields | VendorLimits | None) -> dict[str, int | None]:
+    return {name: getattr(limits, name, None) for name in VendorLimits.__struct_fields__}
+
+
 def show_model(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
@@ -102,6 +116,7 @@ def show_model(model: Model) -> dict[str, Any]:
         "fallbacks": model.fallbacks,
         "routing": msgspec.structs.asdict(model.routing),
         "limits": show_limits(model.limits),
+        "total_limits": {name: most or None for name, most in _totals(model.total_limits).items()},
         "prices": None if model.prices is None else show_prices(model.prices),
         "price_version": model.price_version,
         "free": model.free,

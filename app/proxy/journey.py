@@ -12,9 +12,9 @@ from app.base.scopes import Scope
 from app.catalog.records import Model
 from app.catalog.snapshot import Snapshot
 from app.proxy.access import Keyring
-from app.proxy.admission import AdmissionDesk, limit_headers
+from app.proxy.admission import AdmissionDesk, Crowd, limit_headers
 from app.proxy.chain import Chain, Planner, find_offer
-from app.proxy.records import Caller, Delivered, Offer, Try
+from app.proxy.records import Caller, Delivered, Offer, Order, Try, Usage
 from app.proxy.relay import LiveStream, Relay, RelayFailed, StreamCut
 from app.proxy.relay.dialects.openai_answer import usage_event
 from app.proxy.relay.dialects.openai_chat import read_order
@@ -73,6 +73,7 @@ class Journey:
         *,
         keyring: Keyring,
         desk: AdmissionDesk,
+        crowd: Crowd,
         dispatcher: Planner,
         relay: Relay,
         clerk: Clerk,
@@ -84,6 +85,7 @@ class Journey:
     ) -> None:
         self._keyring = keyring
         self._desk = desk
+        self._crowd = crowd
         self._relay = relay
         self._clerk = clerk
         self._leases = leases
@@ -102,13 +104,12 @@ class Journey:
         offer = self._offer(caller, order.model)
         for index, name in enumerate(order.also):
             find_offer(self._snapshot(), caller, name, f"models[{index}]")
-        order, hold = await self._desk.admit(caller, order, offer.model, offer.sale)
-        self._leases.begin(order.request_id, caller.slots.shard)
-        trip = Trip(caller, order, offer.sale, hold, started_ms)
-        if order.stream:
-            await self._stream(trip, offer, reply)
-        else:
-            await self._plain(trip, offer, reply)
+        if not offer.model.total_limits:
+            await self._travel(caller, order, offer, started_ms, reply)
+            return
+        async with self._crowd.place(order, offer.model) as place:
+            usage = await self._travel(caller, order, offer, started_ms, reply)
+            place.tokens = usage.input_tokens + usage.output_tokens
 
     def interrupt(self) -> None:
         """The time to drain is over: streams that still run end with an error event, and are settled."""
@@ -143,7 +144,14 @@ class Journey:
     def _offer(self, caller: Caller, name: str) -> Offer:
         return find_offer(self._snapshot(), caller, name)
 
-    async def _plain(self, trip: Trip, offer: Offer, reply: Reply) -> None:
+    async def _travel(self, caller: Caller, order: Order, offer: Offer, started_ms: int, reply: Reply) -> Usage:
+        """From the admission on; what was used."""
+        order, hold = await self._desk.admit(caller, order, offer.model, offer.sale)
+        self._leases.begin(order.request_id, caller.slots.shard)
+        trip = Trip(caller, order, offer.sale, hold, started_ms)
+        return await (self._stream if order.stream else self._plain)(trip, offer, reply)
+
+    async def _plain(self, trip: Trip, offer: Offer, reply: Reply) -> Usage:
         try:
             trip, (delivered, body) = await self._chain.serve(trip, offer, self._relay.fetch)
         except BaseException as error:
@@ -151,20 +159,21 @@ class Journey:
         bill = await self._clerk.settle(trip, delivered)
         cost = self._format_usd(bill.amount_nano).encode()
         await reply.answer(200, [*_JSON, (b"x-tollgate-cost", cost), *limit_headers(trip.hold)], body)
+        return bill.usage
 
-    async def _stream(self, trip: Trip, offer: Offer, reply: Reply) -> None:
+    async def _stream(self, trip: Trip, offer: Offer, reply: Reply) -> Usage:
         try:
             trip, stream = await self._chain.serve(trip, offer, self._relay.open)
         except BaseException as error:
             raise await self._end_without_answer(trip, error) from None
         self._streams.add(stream)
         try:
-            await self._deliver(trip, stream, reply)
+            return await self._deliver(trip, stream, reply)
         finally:
             self._streams.discard(stream)
             await stream.close()
 
-    async def _deliver(self, trip: Trip, stream: LiveStream, reply: Reply) -> None:
+    async def _deliver(self, trip: Trip, stream: LiveStream, reply: Reply) -> Usage:
         """A stream that has begun, to its end: settled before its last bytes leave."""
         try:
             await reply.start([*_EVENT_STREAM, *limit_headers(trip.hold)])
@@ -177,7 +186,7 @@ class Journey:
         bill = await self._clerk.settle(trip, delivered)
         if fault is not None:
             await reply.finish(b"")
-            return
+            return bill.usage
         tail = _DONE
         created_s = trip.order.created_at_ms // 1000
         if trip.order.wants_usage and not stream.reader.usage_shown:
@@ -185,6 +194,7 @@ class Journey:
         if delivered.ending == "out_of_credit":
             tail = stream.reader.closing_events(created_s, trip.order.request_id) + tail
         await reply.finish(tail)
+        return bill.usage
 
     async def _end_without_answer(self, trip: Trip, error: BaseException) -> BaseException:
         """Nothing reached the customer: the hold is released, and the receipt says what was tried."""

@@ -38,6 +38,7 @@ def upgrade() -> None:
     add("keys", "last_used_address", sa.String(length=60))
     op.create_index("ix_keys_issued_by", "keys", ["issued_by"])
     add("models", "limits", sa.JSON(), "{}")
+    add("models", "total_limits", sa.JSON(), "{}")
     add("price_books", "limits", sa.JSON(), "{}")
     op.create_table(
         "operators",

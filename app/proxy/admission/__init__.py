@@ -2,8 +2,9 @@
 a wallet that Redis does not have is rebuilt by the ledger before anyone is served."""
 
 from app.proxy.admission.cover import cover
+from app.proxy.admission.crowd import Crowd
 from app.proxy.admission.desk import AdmissionDesk, BringCounters, WarmWallet
 from app.proxy.admission.headers import limit_headers
 from app.proxy.admission.rulebook import key_subject
 
-__all__ = ["AdmissionDesk", "BringCounters", "WarmWallet", "cover", "key_subject", "limit_headers"]
+__all__ = ["AdmissionDesk", "BringCounters", "Crowd", "WarmWallet", "cover", "key_subject", "limit_headers"]
