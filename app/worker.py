@@ -14,7 +14,7 @@ from app.base.events import announce, follow
 from app.base.guesses import Guesses
 from app.base.money import format_usd
 from app.base.redis import connect
-from app.base.tasks import end_all
+from app.base.tasks import begin, end_all
 from app.books import Books, redis_url
 from app.budget_alerts import BudgetAlerts
 from app.catalog.snapshot import EMPTY, Snapshot, load_snapshot
@@ -127,15 +127,15 @@ class Worker:
             if self._is_stale:
                 await asyncio.sleep(_RELOAD_S)
         tasks = [
-            asyncio.create_task(self.stay_fresh(), name="catalogue"),
-            asyncio.create_task(follow(self.events, self.heard, self.missed), name="events"),
-            asyncio.create_task(self.leases.keep(), name="leases"),
-            asyncio.create_task(self.news.keep(), name="news"),
-            asyncio.create_task(self.clerk.replay(), name="spool"),
-            asyncio.create_task(self.warden.record(), name="channel events"),
-            asyncio.create_task(self.warden.watch(), name="warden"),
-            asyncio.create_task(self.last_use.keep(), name="last use"),
-            asyncio.create_task(self.budget_alerts.keep(), name="budget alerts"),
+            begin("catalogue", self.stay_fresh),
+            begin("events", lambda: follow(self.events, self.heard, self.missed)),
+            begin("leases", self.leases.keep),
+            begin("news", self.news.keep),
+            begin("spool", self.clerk.replay),
+            begin("channel events", self.warden.record),
+            begin("warden", self.warden.watch),
+            begin("last use", self.last_use.keep),
+            begin("budget alerts", self.budget_alerts.keep),
         ]
         try:
             yield

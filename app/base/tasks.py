@@ -2,13 +2,30 @@
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["end_all"]
+__all__ = ["begin", "end_all"]
 
 log = logging.getLogger("tollgate")
 
 _ASK_AGAIN_S = 0.5
+_AGAIN_S = 1.0
+
+
+def begin(name: str, keep: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    """A task that calls `keep`, which ends when it is cancelled. Where a fault of ours ends it, that is logged, and
+    `keep` is called again: nobody else would notice."""
+
+    async def unending() -> None:
+        while True:
+            try:
+                await keep()
+            except Exception:
+                log.exception("%s broke off, and begins again", name)
+            await asyncio.sleep(_AGAIN_S)
+
+    return asyncio.create_task(unending(), name=name)
 
 
 async def end_all(*tasks: asyncio.Task[Any]) -> None:

@@ -36,8 +36,8 @@ SubjectKind = Literal["key", "account", "model"]
 
 NO_TRACE = "-"
 _UNITS: dict[Unit, int] = {"requests": 1, "tokens": 2, "usd": 3}
-# Longer than any rate takes to leak away, or any window to turn: a counter that is gone is read from the books again.
-_RATES_KEPT_S = 150
+# Longer than rates take to leak away, what was used beyond them too; counters of windows are read from the books again.
+_RATES_KEPT_S = 3_600
 WINDOWS_KEPT_S = 40 * 86_400
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -47,6 +47,7 @@ def _options() -> Options:
     parser.add_argument("--faults", type=int, help="60 unless --short")
     parser.add_argument("--minutes", type=float, help="of faults; 5 unless --short")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
+    parser.add_argument("--cluster", action="store_true", help="Redis is a cluster of three nodes")
     parser.add_argument("--short", action="store_true", help=f"10 faults in half a minute, seed {_SHORT_SEED}")
     parser.add_argument("--emptied", action="store_true", help="also empty Redis: what was not posted yet is lost")
     parser.add_argument("--lease", type=int, default=5, help="seconds that a hold outlives its worker")
@@ -62,6 +63,7 @@ def _options() -> Options:
             seed=drawn if given.seed is None else given.seed,
             checkout=given.checkout.resolve(),
             database=given.database,
+            cluster=given.cluster,
             lease_s=max(2, min(given.lease, 60)),
             workers=max(1, min(given.workers, 8)),
             clients=max(8, min(given.clients, 200)),

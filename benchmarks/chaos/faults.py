@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from benchmarks.chaos.house import House
     from benchmarks.chaos.plan import Fault
-    from benchmarks.chaos.servers import Postgres, Redis
+    from benchmarks.chaos.servers import Postgres, Redis, RedisCluster
     from benchmarks.chaos.victims import Victim
 
 _FINDS_S = 100.0  # a slow start on a busy machine, twice
@@ -39,7 +39,9 @@ def now_ms() -> int:
 class Breaker:
     """Knows everyone who can be hit. `struck` grows as faults happen."""
 
-    def __init__(self, house: House, redis: Redis, postgres: Postgres | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, house: House, redis: Redis | RedisCluster, postgres: Postgres | None, say: Callable[[str], None]
+    ) -> None:
         self.struck: list[Struck] = []
         self._house, self._redis, self._postgres = house, redis, postgres
         self._say = say

