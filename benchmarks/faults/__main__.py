@@ -28,7 +28,7 @@ _SLACK_S = 240.0
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of the spells and the load")
-    parser.add_argument("--rate", type=float, default=150.0, help="requests a second, half of them streamed")
+    parser.add_argument("--rate", type=float, default=200.0, help="requests a second, half of them streamed")
     parser.add_argument("--short", action="store_true", help="about 40 s instead of more than three minutes")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--routing", type=msgspec.json.decode, default={}, help="the model's, as JSON")

@@ -17,7 +17,7 @@ WINDOW_MS = _BUCKET_MS * _BUCKETS
 # Open at so many failures that are at least half of what happened; or at so many without a success between them, over a
 # time that is no blip: where requests are many, half of a window would be many customers.
 _FAILURES_LEAST = 5
-_STREAK_LEAST_MS = 250
+_STREAK_LEAST_MS = 100
 
 _OPEN_FIRST_MS = 5_000
 _OPEN_MOST_MS = 60_000
