@@ -14,8 +14,8 @@ _AGAIN_S = 1.0
 
 
 def begin(name: str, keep: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-    """A task that calls `keep`, which ends when it is cancelled. Where a fault of ours ends it, it is logged, and `keep`
-    is called again: nobody else would notice."""
+    """A task that calls `keep`, which ends when it is cancelled. Where a fault of ours ends it, that is logged, and
+    `keep` is called again: nobody else would notice."""
 
     async def unending() -> None:
         while True:
