@@ -33,7 +33,7 @@ class OwnKey:
         rules = compile_rules([subject], now_ms())
         number = caller.slots.shard.number
         use = await self._look(number, subject)
-        if any(f"{counter.name}@" not in use.fields for counters in rules.counters for counter in counters):
+        if any(not use.knows(counter) for counters in rules.counters for counter in counters):
             await self._bring_counters(caller.account_id, rules)
             use = await self._look(number, subject)
         return _show_caller(caller) | show_use(caller, rules, use)

@@ -40,6 +40,10 @@ class Use(msgspec.Struct, frozen=True):
         elapsed_us = max(0, self.now_us - self.fields.get("at", self.now_us))
         return max(0, self.fields.get(field, 0) - elapsed_us * limit // 60)
 
+    def knows(self, counter: Counter) -> bool:
+        """Whether it was counted in a window that is next to this one, if not in this: else only the books know."""
+        return self.fields.get(f"{counter.name}@", -1) >= counter.starts[0]
+
     def counted(self, counter: Counter) -> Counted:
         """Nothing, in a window that has not been counted in yet."""
         now_ms = self.now_us // 1000

@@ -1,6 +1,7 @@
 """Limits and budgets of keys, accounts, members and models, as the operator sets them and the customer meets them."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 
@@ -108,6 +109,33 @@ def test_every_kind_of_limit_says_whose_it_is(shop: Shop) -> None:
     with customer.stream(other) as _:
         assert refusal(other)[0].startswith("This key's limit of 1 requests at the same time is reached.")
         gate.open()
+
+
+def test_the_official_client_waits_where_that_helps(shop: Shop) -> None:
+    """It comes again when a place is free, and not before tomorrow where a day is used up."""
+    gate = Gate()
+    vendor = shop.vendor(answers(after=3, then=gate))
+    model = shop.model(vendor)
+    customer = shop.customer(limits={"concurrency": 1, "rpd": 3})
+    statuses: list[int] = []
+
+    def note(answer: httpx2.Response) -> None:
+        statuses.append(answer.status_code)
+        gate.open()
+
+    client = customer.openai(max_retries=2, http_client=httpx2.Client(event_hooks={"response": [note]}))
+    with customer.stream(model) as running:
+        ask = ThreadPoolExecutor(1).submit(client.chat.completions.create, model=model, messages=MESSAGES)
+        until(lambda: statuses, "it was refused", seconds=10)
+        running.read()
+        assert ask.result(timeout=20).choices[0].finish_reason == "stop"
+    assert (statuses[0], statuses[-1]) == (429, 200)
+    assert customer.chat(model).status_code == 200
+    statuses.clear()
+    with pytest.raises(openai.RateLimitError) as error:
+        client.chat.completions.create(model=model, messages=MESSAGES)
+    assert statuses == [429]
+    assert error.value.code == "rate_limit_exceeded"
 
 
 def test_members_share_a_wallet_under_caps_of_their_own(shop: Shop) -> None:

@@ -167,7 +167,7 @@ async def test_a_counter_that_is_brought_has_what_runs_set_aside(till: Till) -> 
 async def test_a_request_that_outlives_redis_counts_when_it_is_made_good(till: Till) -> None:
     rules = [budgeted(Budget("usd", 100, "day"))]
     await till.admit_under("req_1", rules, nano=40)
-    await till.wire.call("FLUSHALL")
+    await till.wire.call("FLUSHALL", at=till.slots.wallet)
     await till.warm(1_000)
     await till.seed(compile_rules(rules, now_ms()), used=5)
     await till.settle("req_1", nano=30)
@@ -221,8 +221,8 @@ async def test_any_order_of_events_is_exact(
     wire: Wire, usd: int, tokens: int, requests: int, steps: list[tuple[Any, ...]]
 ) -> None:
     """Settled and set aside are what plain arithmetic says, and no request is admitted beyond a budget."""
-    await wire.call("FLUSHALL")
     till = Till(wire)
+    await wire.call("FLUSHALL", at=till.slots.wallet)
     await till.warm(10**9)
     amounts = {"usd.day": usd, "tokens.month": tokens, "requests.lifetime": requests}
     rules = [

@@ -187,8 +187,8 @@ async def test_who_waits_as_told_is_not_refused_twice(
 ) -> None:
     """Whatever rules there are, whatever runs meanwhile, and whether requests use less than was held for them: the one
     wait that was told is enough for all of them."""
-    await wire.call("FLUSHALL")
     till = Till(wire)
+    await wire.call("FLUSHALL", at=till.slots.wallet)
     await till.warm(1_000_000)
     subjects = [
         Subject("key", till.slots.key_id, key),

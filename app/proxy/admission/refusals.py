@@ -16,6 +16,8 @@ _LIMITS = {
     "tpd": "tokens a day",
     "concurrency": "requests at the same time",
 }
+# The official clients don't wait longer before they try again, and would do so in vain.
+_CLIENTS_WAIT_MS = 60_000
 _WINDOWS = {"lifetime": "in all", "hour": "an hour", "day": "a day", "week": "a week", "month": "a month"}
 
 
@@ -28,6 +30,8 @@ def limit_reached(refused: Refused, rules: Rules, caller: Caller) -> RateLimited
         f"Try again in {duration(refused.retry_after_ms)}.",
         refused.retry_after_ms,
     )
+    if refused.retry_after_ms > _CLIENTS_WAIT_MS:
+        error.headers += ((b"x-should-retry", b"false"),)
     if refused.rule != "concurrency":
         kind = b"requests" if refused.rule.startswith("r") else b"tokens"
         error.headers += tuple(allowance_headers(kind, Allowance(amount, refused.left, refused.reset_ms)))
