@@ -93,8 +93,11 @@ class ReceiptStreams:
             await self._wire.run(_TRIM, (stream,), _GROUP, KEEP_MS)
 
     async def _read_group(self, after: bytes) -> list[Entry]:
-        groups = self._wire.together(self._streams)
-        replies = await asyncio.gather(*(self._read_streams(streams, after) for streams in groups))
+        first, *others = self._wire.together(self._streams)
+        if others:
+            replies = await asyncio.gather(*(self._read_streams(streams, after) for streams in (first, *others)))
+        else:
+            replies = [await self._read_streams(first, after)]
         found = []
         for stream, entries in chain.from_iterable(reply or () for reply in replies):
             for entry_id, flat in entries:

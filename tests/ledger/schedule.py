@@ -49,9 +49,9 @@ class Schedule:
     def _pace_wire(self, wire: Wire) -> None:
         call = wire.call
 
-        async def paced(*command: Any) -> Any:
+        async def paced(*command: Any, **options: Any) -> Any:
             await self._turn()
-            return await call(*command)
+            return await call(*command, **options)
 
         wire.call = paced  # type: ignore[method-assign]
 
