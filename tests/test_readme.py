@@ -18,6 +18,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
 SHOWN_ADDRESS = "http://127.0.0.1:8000"
 SHOWN_VENDOR = "https://api.openai.com/v1"
+SHOWN_HOOK = "https://example.com/tollgate"
 
 
 @pytest.fixture
@@ -53,6 +54,7 @@ def test_every_command_of_the_readme_runs(newcomer: Gateway, street: Street) -> 
         if block.startswith(("make ", "export ")):
             continue
         text = block.replace(SHOWN_ADDRESS, newcomer.url).replace(SHOWN_VENDOR, vendor.base_url)
+        text = text.replace(SHOWN_HOOK, vendor.base_url)
         command = ["bash", "-euo", "pipefail", "-c", text] if language == "bash" else [sys.executable, "-c", text]
         run = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
         assert run.returncode == 0, run.stderr
