@@ -263,7 +263,7 @@ def test_when_and_from_where_a_key_was_used(shop: Shop) -> None:
     assert shop.operator.get(f"/keys/{customer.key_id}")["last_used_at"] is None
     before = datetime.now(UTC)
     for _ in range(3):
-        customer.http.get("/v1/models")
+        assert customer.http.get("/v1/models").status_code == 200
 
     shown = until(
         lambda: (key := shop.operator.get(f"/keys/{customer.key_id}"))["last_used_at"] and key, "it is written", 30

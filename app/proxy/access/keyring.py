@@ -45,7 +45,7 @@ class Keyring:
         self._guesses = guesses
         self._note_use = note_use
         self._known: dict[bytes, Caller] = {}
-        self._familiar: dict[bytes, None] = {}  # known once, and to be read again: no guesses
+        self._familiar: dict[bytes, None] = {}  # known once
         self._unknown: dict[bytes, None] = {}
         self._lookups: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._changes = 0
@@ -88,10 +88,10 @@ class Keyring:
     async def _find(self, secret: str, address: str) -> Caller:
         """Raises InvalidKey, or RateLimited before it would be looked up."""
         secret_digest = digest(secret)
-        if secret_digest in self._familiar:
-            if (caller := await self._look_up_once(secret_digest)) is not None:
-                return caller
-            self._familiar.pop(secret_digest, None)
+        if secret_digest in self._familiar:  # no guess, though it may have been revoked
+            if secret_digest in self._unknown or (caller := await self._look_up_once(secret_digest)) is None:
+                raise InvalidKey
+            return caller
         attempt = await self._guesses.begin(address)
         caller = None
         missed = False
