@@ -61,6 +61,7 @@ class Worker:
         self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards, mark)
         self.relay = Relay(VendorTransport(), SandboxTransport())
         seats = Seats(books.wire)
+        self.crowd = Crowd(seats, gate.lease_ms)
         self.dispatcher = Dispatcher(Health(), seats)
         self.signpost = Signpost(books.database, books.sealer, self.events, seats)
         self.news = News(self.events, self.dispatcher.health)
@@ -72,7 +73,7 @@ class Worker:
         self.journey = Journey(
             keyring=self.keyring,
             desk=AdmissionDesk(gate, books.warm_wallet, self.bring_counters, mark),
-            crowd=Crowd(seats),
+            crowd=self.crowd,
             dispatcher=self.dispatcher,
             relay=self.relay,
             clerk=self.clerk,
@@ -131,6 +132,7 @@ class Worker:
             begin("catalogue", self.stay_fresh),
             begin("events", lambda: follow(self.events, self.heard, self.missed)),
             begin("leases", self.leases.keep),
+            begin("places", self.crowd.keep),
             begin("news", self.news.keep),
             begin("spool", self.clerk.replay),
             begin("channel events", self.warden.record),

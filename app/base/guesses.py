@@ -37,7 +37,7 @@ class Guesses:
         clock: Callable[[], float] = time.monotonic,
         places_most: int = _PLACES_MOST,
     ) -> None:
-        self._burst = float(burst)
+        self._burst = burst
         self._per_second = per_second
         self._clock = clock
         self._places_most = places_most

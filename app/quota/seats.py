@@ -17,6 +17,7 @@ __all__ = ["Seat", "Seats"]
 log = logging.getLogger("tollgate.seats")
 
 _SEAT = Script((Path(__file__).parent / "seat.lua").read_text())
+_RENEW = Script((Path(__file__).parent / "seat_renew.lua").read_text())
 _FREE = Script((Path(__file__).parent / "seat_free.lua").read_text())
 
 _PATIENCE_S = 0.25
@@ -45,6 +46,15 @@ class Seats:
         """0: it is taken. Else how many milliseconds to wait for one, nothing having been used up."""
         return await self._ask(seat, seat.name)
 
+    async def take_strictly(self, seat: Seat) -> int:
+        """The same, but where Redis is away ServiceUnavailable is raised: for limits that are ours."""
+        _, wait_ms = await self._wire.run(_SEAT, _keys(seat), *_arguments(seat, seat.name))
+        return int(wait_ms)
+
+    async def renew(self, seat: Seat) -> None:
+        """Moves on the lease of a seat that is still used. Raises ServiceUnavailable."""
+        await self._wire.run(_RENEW, _keys(seat)[1:], seat.name, seat.lease_ms)
+
     async def look(self, seat: Seat) -> int:
         """How long there is to wait, without taking it."""
         return await self._ask(seat, "")
@@ -62,10 +72,9 @@ class Seats:
     async def _ask(self, seat: Seat, name: str) -> int:
         if self._away_until_ms > monotonic_ms():
             return 0
-        arguments = (name, seat.rpm, seat.tpm, seat.concurrency, seat.tokens, seat.lease_ms)
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                _, wait_ms = await self._wire.run(_SEAT, _keys(seat), *arguments)
+                _, wait_ms = await self._wire.run(_SEAT, _keys(seat), *_arguments(seat, name))
         except (ServiceUnavailable, StoreError, TimeoutError):
             log.warning("Redis can't be asked for the vendors' limits: requests go on without")
             self._away_until_ms = monotonic_ms() + _AWAY_MS
@@ -77,6 +86,10 @@ class Seats:
             await self._wire.run(_FREE, _keys(seat), seat.name, more_tokens if seat.tpm else 0)
         except (ServiceUnavailable, StoreError):
             log.warning("a seat at a vendor was not given back; its lease ends by itself")
+
+
+def _arguments(seat: Seat, name: str) -> tuple[str | int, ...]:
+    return (name, seat.rpm, seat.tpm, seat.concurrency, seat.tokens, seat.lease_ms)
 
 
 def _keys(seat: Seat) -> tuple[bytes, bytes]:

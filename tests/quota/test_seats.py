@@ -3,13 +3,16 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.base.errors import ServiceUnavailable
 from app.base.ids import new_id
 from app.base.wire import Wire
 from app.quota.seats import Seat, Seats
+from tests.waiting import free_port
 
 _LEASE_MS = 60_000
 
@@ -152,3 +155,28 @@ async def test_without_redis_nobody_is_kept_from_a_vendor(caplog: pytest.LogCapt
         assert len([each for each in caplog.records if each.name == "tollgate.seats"]) < 10
     finally:
         await wire.close()
+
+
+async def test_a_lease_is_moved_on_while_its_seat_is_taken(wire: Wire) -> None:
+    """And no longer: a renewal that comes after the end takes nothing."""
+    vendor = Vendor(wire, concurrency=1)
+    seat, wait_ms = await vendor.take(lease_ms=1_000)
+    assert wait_ms == 0
+    live = f"{{v:{vendor.credential}}}:live"
+    before = float(await wire.call("ZSCORE", live, seat.name))
+    await vendor.workers[0].renew(msgspec.structs.replace(seat, lease_ms=3_600_000))
+    assert float(await wire.call("ZSCORE", live, seat.name)) > before + 3_000_000
+    await vendor.free(seat)
+    await vendor.workers[0].renew(seat)
+    assert await wire.call("ZCARD", live) == 0
+
+
+async def test_our_own_limits_are_not_waived_without_redis() -> None:
+    """A vendor's are: it says itself when it has had enough."""
+    wire = Wire(f"redis://127.0.0.1:{free_port()}", deadline_s=0.05)
+    await wire.open()
+    vendor = Vendor(wire, concurrency=1)
+    assert await vendor.workers[0].take(vendor.seat()) == 0
+    with pytest.raises(ServiceUnavailable):
+        await vendor.workers[0].take_strictly(vendor.seat())
+    await wire.close()

@@ -1,10 +1,12 @@
 """A model's limits over all customers together. Their counter has a hash slot of its own, which no wallet shares: it is
 asked before the admission, in a call of its own, and only for models that have such limits."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from app.base.errors import RateLimited
+from app.base.errors import RateLimited, ServiceUnavailable
 from app.catalog.records import Model
 from app.proxy.admission.estimate import output_bound
 from app.proxy.admission.headers import duration
@@ -13,7 +15,9 @@ from app.quota.seats import Seat, Seats
 
 __all__ = ["Crowd", "Place"]
 
-_LEASE_MS = 3_600_000  # longer than any answer takes: of a worker that died
+_RENEWALS_A_LEASE = 3
+
+log = logging.getLogger("tollgate.admission")
 
 
 class Place:
@@ -23,12 +27,16 @@ class Place:
 
 
 class Crowd:
-    def __init__(self, seats: Seats) -> None:
+    """A place whose worker has died is free when its lease ends; those that are used are renewed by `keep`."""
+
+    def __init__(self, seats: Seats, lease_ms: int) -> None:
         self._seats = seats
+        self._lease_ms = lease_ms
+        self._taken: dict[str, Seat] = {}
 
     @asynccontextmanager
     async def place(self, order: Order, model: Model) -> AsyncIterator[Place]:
-        """For as long as the request runs. Raises RateLimited, with nothing used up."""
+        """For as long as the request runs. Raises RateLimited, with nothing used up, or ServiceUnavailable."""
         limits = model.total_limits
         seat = Seat(
             credential=f"model/{model.name}",
@@ -37,19 +45,36 @@ class Crowd:
             rpm=limits.rpm,
             tpm=limits.tpm,
             concurrency=limits.concurrency,
-            lease_ms=_LEASE_MS,
+            lease_ms=self._lease_ms,
         )
-        if wait_ms := await self._seats.take(seat):
+        try:
+            wait_ms = await self._seats.take_strictly(seat)
+        except BaseException:  # it may have been taken all the same
+            self._seats.free(seat, None)
+            raise
+        if wait_ms:
             raise RateLimited(
                 f"`{model.name}` is as busy as it may be, with the requests of all customers. "
                 f"Try again in {duration(wait_ms)}.",
                 wait_ms,
             )
         place = Place()
+        if seat.concurrency:
+            self._taken[seat.name] = seat
         try:
             yield place
         except BaseException:
             place.tokens = place.tokens or 0
             raise
         finally:
+            self._taken.pop(seat.name, None)
             self._seats.free(seat, place.tokens)
+
+    async def keep(self) -> None:
+        """Renews the places that are taken, until cancelled."""
+        while True:
+            await asyncio.sleep(self._lease_ms / _RENEWALS_A_LEASE / 1000)
+            try:
+                await asyncio.gather(*(self._seats.renew(seat) for seat in [*self._taken.values()]))
+            except ServiceUnavailable:
+                log.warning("the places at busy models could not be renewed: Redis is away")

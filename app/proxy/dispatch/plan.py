@@ -155,7 +155,7 @@ class RoutePlan:
             try:
                 wait_ms = await self._seats.take(seat)
             except BaseException:  # it may have been taken all the same
-                self._seats.free(seat, 0)
+                self._seats.free(seat, None)
                 raise
             if wait_ms:
                 self._full[seat.credential] = self._health.clock_ms() + wait_ms

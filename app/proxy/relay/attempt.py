@@ -4,6 +4,7 @@ A stream is an answer from its first content on. Until then another pick can sti
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 import msgspec
@@ -54,7 +55,7 @@ class Request(msgspec.Struct, frozen=True):
     hides_output: bool
 
 
-class Attempt(Generic[T]):
+class Attempt(ABC, Generic[T]):
     """`deadline_at` is in the loop's time. `http_status` and `usage` are what the vendor has said so far, answered or
     not."""
 
@@ -71,12 +72,12 @@ class Attempt(Generic[T]):
         return monotonic_ms() - self._started_ms
 
     @property
-    def usage(self) -> Usage | None:
-        raise NotImplementedError
+    @abstractmethod
+    def usage(self) -> Usage | None: ...
 
+    @abstractmethod
     async def run(self) -> T:
         """Once. Raises AttemptFailed."""
-        raise NotImplementedError
 
     async def discard(self, answer: T) -> None:
         """The answer is not wanted any more."""
