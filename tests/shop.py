@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -105,10 +105,18 @@ class Shop:
             if Decimal(credit):
                 operator.credit(account_id, credit, secrets.token_hex(8))
         issued = operator.new_key(account_id, **key_options)
-        headers = {"Authorization": f"Bearer {issued['key']}"}
+        http = self._connect(issued["key"])
+        return Customer(account_id, issued["id"], issued["key"], Decimal(credit), self.gateway.url, http)
+
+    def once_more(self, customer: Customer) -> Customer:
+        """The same customer, on another connection."""
+        return replace(customer, http=self._connect(customer.key))
+
+    def _connect(self, key: str) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {key}"}
         http = httpx.Client(base_url=self.gateway.url, headers=headers, timeout=20)
         self._clients.append(http)
-        return Customer(account_id, issued["id"], issued["key"], Decimal(credit), self.gateway.url, http)
+        return http
 
     def assert_paid_once(self, customer: Customer, request_id: str, prices: Json = PRICES) -> Json:
         """The customer's only request has one receipt, charged to the nano: the wallet moved by that alone."""

@@ -4,12 +4,13 @@ so that Alembic sees one schema."""
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
 from sqlalchemy import MetaData, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.base.errors import ServiceUnavailable
@@ -53,17 +54,27 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         # SQLite in WAL mode gives a snapshot by itself; its driver knows no other level.
         level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        async with _translated(), self.engine.connect() as connection:
+        async with _translated(), self._connect() as connection:
             await connection.execution_options(**level)
             async with connection.begin():
                 yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        async with _translated(), self.engine.connect() as connection:
+        async with _translated(), self._connect() as connection:
             await connection.execution_options(tollgate_write=True)
             async with connection.begin():
                 yield connection
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[AsyncConnection]:
+        """Whatever a server says to a connection that it refuses (the codes are many), there is no database."""
+        async with AsyncExitStack() as stack:
+            try:
+                connection = await stack.enter_async_context(self.engine.connect())
+            except (DBAPIError, NoneFree) as error:
+                raise ServiceUnavailable("The database can't be reached.") from error
+            yield connection
 
     async def ping(self) -> None:
         """Raises ServiceUnavailable."""
