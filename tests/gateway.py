@@ -24,16 +24,17 @@ def children_of(pid: int, word: str = "") -> list[int]:
     """The processes below `pid`, at any depth, whose command line holds `word`."""
     found = []
     for path in Path("/proc").glob(f"{pid}/task/*/children"):
-        for child in map(int, path.read_text().split()):
-            if word in _command_line(child):
+        for child in map(int, _read(path).split()):
+            if word in _read(Path(f"/proc/{child}/cmdline")).replace("\0", " "):
                 found.append(child)
             found += children_of(child, word)
     return found
 
 
-def _command_line(pid: int) -> str:
+def _read(path: Path) -> str:
+    """Empty where the process has ended meanwhile."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return path.read_text(errors="replace")
     except OSError:
         return ""
 
