@@ -115,7 +115,7 @@ class Gateway:
         family = children_of(self.pid)
         self.process.send_signal(signal.SIGTERM)
         self.ended()
-        left = [pid for pid in family if _command_line(pid)]  # a zombie has none
+        left = [pid for pid in family if _read(Path(f"/proc/{pid}/cmdline"))]  # a zombie has none
         assert not left, f"left running after the gateway's exit: {left}\n{self.log[-4000:]}"
 
     def ended(self, seconds: float = 40) -> None:
