@@ -25,7 +25,7 @@ from app.proxy.dispatch import Dispatcher, Health, News
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
 from app.proxy.relay.sandbox import SandboxTransport
-from app.proxy.relay.upstream import VendorTransport
+from app.proxy.relay.vendors import VendorTransport
 from app.proxy.settlement import Clerk, Leases, Policies, Spool
 from app.quota.gate import Gate
 from app.quota.seats import Seats

@@ -16,7 +16,7 @@ from app.commands.common import AsJson, console, read_settings, run
 from app.proxy.relay import Relay
 from app.proxy.relay.probe import probe_channel
 from app.proxy.relay.sandbox import SandboxTransport
-from app.proxy.relay.upstream import VendorTransport
+from app.proxy.relay.vendors import VendorTransport
 from app.warden.balances import read_balances
 from app.warden.house import read_ways
 from app.warden.sight import show_health

@@ -9,7 +9,8 @@ from app.catalog.records import Channel, FieldRules, HeaderRules, Shaping, Timeo
 from app.proxy.records import Pick
 from app.proxy.relay.line import Lines, line_of
 from app.proxy.relay.sandbox import SandboxTransport
-from app.proxy.relay.upstream import Call, Route, VendorTransport
+from app.proxy.relay.upstream import Call, Route
+from app.proxy.relay.vendors import VendorTransport
 from tests.proxy.makers import credential, make_channel, order
 
 CONTENT = {"content-type": "application/json"}

@@ -13,7 +13,7 @@ from app.proxy.records import Delivered, Order, Plan
 from app.proxy.relay import Relay, RelayFailed
 from app.proxy.relay.dialects.openai_chat import read_order
 from app.proxy.relay.sandbox import SandboxTransport
-from app.proxy.relay.upstream import VendorTransport
+from app.proxy.relay.vendors import VendorTransport
 from tests.answers import Answer, Shape
 from tests.behaviours import Gate, answers, says
 from tests.proxy.makers import body

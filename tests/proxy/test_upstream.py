@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from app.catalog.records import Timeouts, Tls
-from app.proxy.relay.upstream import Call, Plain, Reach, Route, UpstreamFault, VendorTransport
+from app.proxy.relay.library import LibraryTransport
+from app.proxy.relay.upstream import Call, Plain, Reach, Route, Transport, UpstreamFault
+from app.proxy.relay.vendors import VendorTransport
 from tests.behaviours import Gate, answers, hangs
 from tests.certificates import Authority
 from tests.tunnels import Tunnel
@@ -32,9 +34,9 @@ def system_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         yield
 
 
-@pytest.fixture
-async def transport() -> AsyncIterator[VendorTransport]:
-    transport = VendorTransport()
+@pytest.fixture(params=["as it suits", "all by the library"])
+async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
+    transport = VendorTransport() if request.param == "as it suits" else LibraryTransport()
     yield transport
     await transport.close()
 
@@ -68,11 +70,11 @@ def _route(vendor: Vendor | str, timeouts: Timeouts = PATIENT, **reach: Any) -> 
     return Route(url, headers, timeouts, Reach(timeouts.connect_ms, **reach))
 
 
-async def _fetched(transport: VendorTransport, route: Route) -> Plain:
+async def _fetched(transport: Transport, route: Route) -> Plain:
     return await transport.fetch(Call(route, BODY))
 
 
-async def _fault(transport: VendorTransport, route: Route) -> str:
+async def _fault(transport: Transport, route: Route) -> str:
     with pytest.raises(UpstreamFault) as caught:
         await _fetched(transport, route)
     with pytest.raises(UpstreamFault) as again:
@@ -91,24 +93,24 @@ async def _fault(transport: VendorTransport, route: Route) -> str:
         ("vendor", "connect"),
     ],
 )
-async def test_a_vendor_that_is_not_there(transport: VendorTransport, url: str, kind: str) -> None:
+async def test_a_vendor_that_is_not_there(transport: Transport, url: str, kind: str) -> None:
     """An address that is none is a fault of its channel, and nothing worse."""
     assert await _fault(transport, _route(url)) == kind
 
 
-async def test_a_vendor_that_accepts_and_hangs_was_connected(transport: VendorTransport, bench: Bench) -> None:
+async def test_a_vendor_that_accepts_and_hangs_was_connected(transport: Transport, bench: Bench) -> None:
     """The library calls it a connect timeout."""
     vendor = bench.open(hangs())
     assert await _fault(transport, _route(vendor, Timeouts(connect_ms=50, total_ms=120))) == "timeout"
 
 
-async def test_a_vendor_that_does_not_accept_was_not(transport: VendorTransport, street: Street) -> None:
+async def test_a_vendor_that_does_not_accept_was_not(transport: Transport, street: Street) -> None:
     vendor = street.swallowing(answers())
     assert await _fault(transport, _route(vendor, Timeouts(connect_ms=50))) == "connect_timeout"
 
 
 async def test_a_certificate_of_nobody_known_is_refused(
-    transport: VendorTransport, bench: Bench, authority: Authority, tmp_path: Path
+    transport: Transport, bench: Bench, authority: Authority, tmp_path: Path
 ) -> None:
     vendor = bench.open(answers(), authority.server(tmp_path))
     assert await _fault(transport, _route(vendor)) == "tls"
@@ -118,7 +120,7 @@ async def test_a_certificate_of_nobody_known_is_refused(
 
 @pytest.mark.parametrize("how", ["its authority is trusted", "nothing is checked"])
 async def test_a_certificate_that_the_operator_trusts(
-    transport: VendorTransport, bench: Bench, authority: Authority, tmp_path: Path, how: str
+    transport: Transport, bench: Bench, authority: Authority, tmp_path: Path, how: str
 ) -> None:
     vendor = bench.open(answers(), authority.server(tmp_path))
     tls = Tls(verify=False) if how == "nothing is checked" else Tls(ca_pem=authority.ca_pem)
@@ -126,7 +128,7 @@ async def test_a_certificate_that_the_operator_trusts(
 
 
 async def test_a_vendor_need_not_speak_the_newer_http(
-    transport: VendorTransport, bench: Bench, authority: Authority, tmp_path: Path
+    transport: Transport, bench: Bench, authority: Authority, tmp_path: Path
 ) -> None:
     """HTTP/2 is offered, where the operator says so, and not insisted on."""
     for vendor in (bench.open(answers(), authority.server(tmp_path)), bench.open(answers())):
@@ -135,17 +137,20 @@ async def test_a_vendor_need_not_speak_the_newer_http(
 
 
 async def test_a_vendor_that_wants_a_certificate_of_ours(
-    transport: VendorTransport, bench: Bench, authority: Authority, tmp_path: Path
+    transport: Transport, bench: Bench, authority: Authority, tmp_path: Path
 ) -> None:
     vendor = bench.open(answers(), authority.server(tmp_path, asks_clients=True))
     shown = Tls(ca_pem=authority.ca_pem, identity_pem=authority.issue("gateway"))
     assert (await _fetched(transport, _route(vendor, tls=shown))).status == 200
-    await _fault(transport, _route(vendor, tls=Tls(ca_pem=authority.ca_pem)))
+    with pytest.raises(
+        UpstreamFault
+    ):  # of what kind is chance: the alert may be overtaken by the end of the connection
+        await _fetched(transport, _route(vendor, tls=Tls(ca_pem=authority.ca_pem)))
     assert len(vendor.requests) == 1
 
 
 async def test_a_vendor_that_speaks_too_old_a_tls(
-    transport: VendorTransport, bench: Bench, authority: Authority, tmp_path: Path
+    transport: Transport, bench: Bench, authority: Authority, tmp_path: Path
 ) -> None:
     vendor = bench.open(answers(), authority.server(tmp_path, newest=ssl.TLSVersion.TLSv1_2))
     ok = Tls(ca_pem=authority.ca_pem, min_version="1.2")
@@ -153,7 +158,7 @@ async def test_a_vendor_that_speaks_too_old_a_tls(
     assert await _fault(transport, _route(vendor, tls=Tls(ca_pem=authority.ca_pem, min_version="1.3"))) == "tls"
 
 
-async def test_tls_to_a_vendor_that_speaks_none(transport: VendorTransport) -> None:
+async def test_tls_to_a_vendor_that_speaks_none(transport: Transport) -> None:
     async def refuse(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
         writer.close()
@@ -171,22 +176,22 @@ async def test_tls_to_a_vendor_that_speaks_none(transport: VendorTransport) -> N
         Tls(identity_pem=""),
     ],
 )
-async def test_a_certificate_that_is_none_fails_its_channel_alone(transport: VendorTransport, tls: Tls) -> None:
+async def test_a_certificate_that_is_none_fails_its_channel_alone(transport: Transport, tls: Tls) -> None:
     """It was refused when it was set; a database may hold one all the same."""
-    assert await _fault(transport, _route(UNREACHABLE, tls=tls)) == "tls"
+    assert await _fault(transport, _route(UNREACHABLE.replace("http:", "https:"), tls=tls)) == "tls"
 
 
 @pytest.mark.parametrize("proxy", ["nonsense", "http://", "http://host:99999"])
-async def test_a_proxy_that_is_none_fails_its_channel_alone(transport: VendorTransport, proxy: str) -> None:
+async def test_a_proxy_that_is_none_fails_its_channel_alone(transport: Transport, proxy: str) -> None:
     assert await _fault(transport, _route(UNREACHABLE, proxy=proxy)) == "connect"
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
-async def test_a_proxy_that_is_not_there(transport: VendorTransport, scheme: str) -> None:
+async def test_a_proxy_that_is_not_there(transport: Transport, scheme: str) -> None:
     assert await _fault(transport, _route(UNREACHABLE, proxy=f"{scheme}://user:pw@127.0.0.1:1")) == "connect"
 
 
-async def test_a_proxy_passes_plain_requests_on(transport: VendorTransport, bench: Bench) -> None:
+async def test_a_proxy_passes_plain_requests_on(transport: Transport, bench: Bench) -> None:
     vendor = bench.open(answers())
     async with Tunnel("gateway", "open-sesame") as tunnel:
         assert (await _fetched(transport, _route(vendor, proxy=tunnel.url))).status == 200
@@ -195,7 +200,7 @@ async def test_a_proxy_passes_plain_requests_on(transport: VendorTransport, benc
 
 
 async def test_a_proxy_tunnels_tls_and_sees_none_of_it(
-    transport: VendorTransport, bench: Bench, authority: Authority, tmp_path: Path
+    transport: Transport, bench: Bench, authority: Authority, tmp_path: Path
 ) -> None:
     vendor = bench.open(answers(), authority.server(tmp_path))
     async with Tunnel("gateway", "open-sesame") as tunnel:
@@ -205,7 +210,7 @@ async def test_a_proxy_tunnels_tls_and_sees_none_of_it(
 
 
 async def test_a_proxy_that_refuses_our_password(
-    transport: VendorTransport, bench: Bench, authority: Authority, tmp_path: Path
+    transport: Transport, bench: Bench, authority: Authority, tmp_path: Path
 ) -> None:
     vendor = bench.open(answers(), authority.server(tmp_path))
     async with Tunnel("gateway", "open-sesame") as tunnel:
@@ -215,7 +220,7 @@ async def test_a_proxy_that_refuses_our_password(
     assert tunnel.refused
 
 
-async def test_a_stream_outlives_its_way(transport: VendorTransport, bench: Bench) -> None:
+async def test_a_stream_outlives_its_way(transport: Transport, bench: Bench) -> None:
     """An operator who changes a channel drops its way to the vendor; what runs over it goes on to its end."""
     gate = Gate()
     vendor = bench.open(answers(after=1, then=gate))
@@ -232,16 +237,18 @@ async def test_a_stream_outlives_its_way(transport: VendorTransport, bench: Benc
     assert b"".join(chunks).rstrip().endswith(b"[DONE]")
 
 
-async def test_ways_that_nobody_uses_are_let_go(transport: VendorTransport, bench: Bench) -> None:
+async def test_ways_that_nobody_uses_are_let_go(bench: Bench) -> None:
     """However often an operator changes a channel's proxy, the pools of the past are not kept."""
+    transport = LibraryTransport()
     vendor = bench.open(answers())
     for connect_ms in range(1_000, 1_020):
         assert (await _fetched(transport, _route(vendor, Timeouts(connect_ms=connect_ms)))).status == 200
     assert len(transport._clients) <= 2
     assert len(transport._forms) <= 1
+    await transport.close()
 
 
-async def test_calls_of_one_way_share_its_connections(transport: VendorTransport, bench: Bench) -> None:
+async def test_calls_of_one_way_share_its_connections(transport: Transport, bench: Bench) -> None:
     vendor = bench.open(answers())
     for _ in range(3):
         route = _route(vendor)  # made anew, as for a channel whose headers have changed

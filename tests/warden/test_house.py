@@ -15,7 +15,7 @@ from app.proxy.dispatch.figures import Figures
 from app.proxy.dispatch.health import Health
 from app.proxy.relay import Relay
 from app.proxy.relay.sandbox import SandboxTransport
-from app.proxy.relay.upstream import VendorTransport
+from app.proxy.relay.vendors import VendorTransport
 from app.settings import Settings
 from app.warden.house import House, in_flight, make_house
 from app.warden.warden import Warden

@@ -1,0 +1,217 @@
+"""A connection to a vendor in the clear: HTTP/1.1, one exchange after the other. Parsing is llhttp's (`httptools`)."""
+
+import asyncio
+from collections.abc import Callable
+
+import httptools
+
+from app.proxy.relay.upstream import UpstreamFault
+
+__all__ = ["Connection"]
+
+_HEAD_MOST = 256 * 1024
+# A stream that its reader is slow to take: beyond this its vendor waits.
+_AHEAD_MOST = 256 * 1024
+_KEPT = frozenset({b"content-length", b"transfer-encoding", b"retry-after", b"retry-after-ms"})
+
+_HEAD, _DATA, _END = range(3)
+
+
+class Connection(asyncio.Protocol):
+    """`lost` is told once, when it is gone. `status` is 0 until the answer's head is there."""
+
+    def __init__(self, lost: "Callable[[Connection], None]") -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lost = lost
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
+        self._is_busy = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._awaited = _HEAD
+        self._chunks: list[bytes] = []
+        self.idle_since = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def begin(self, request: bytes, due_at: float) -> None:
+        """Sends a whole request. Its answer fails as `timeout` where it is not complete at `due_at`, in the loop's
+        time."""
+        assert self._transport is not None
+        self._is_busy = True
+        self._fault: str | None = None
+        self._is_complete = self._is_fit = self._is_paused = False
+        self._chunks = []
+        self._ahead = self._head_bytes = 0
+        self._headers: dict[bytes, bytes] = {}
+        self.status = 0
+        self._due_at = due_at
+        if self._timer is None or self._timer.when() > due_at:
+            self._ring_at(due_at)
+        self._transport.write(request)
+
+    async def head(self) -> None:
+        """Waits for the answer's head. Raises UpstreamFault."""
+        if not self.status and self._fault is None:
+            await self._until(_HEAD)
+        if not self.status:
+            raise UpstreamFault(self._fault or "network")
+
+    async def whole(self) -> bytes:
+        """The answer's body. Raises UpstreamFault."""
+        self._resume()
+        if not self._is_complete and self._fault is None:
+            await self._until(_END)
+        if not self._is_complete:
+            raise UpstreamFault(self._fault or "network")
+        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+
+    async def read(self) -> bytes | None:
+        """What has come of the body, None at its end. Raises UpstreamFault, once all is read that came before it."""
+        if not (self._chunks or self._is_complete) and self._fault is None:
+            await self._until(_DATA)
+        if self._chunks:
+            data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._chunks, self._ahead = [], 0
+            self._resume()
+            return data
+        if not self._is_complete:
+            raise UpstreamFault(self._fault or "network")
+        return None
+
+    def header(self, name: bytes) -> str | None:
+        """Of the answer; only those that are kept."""
+        value = self._headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def end(self) -> bool:
+        """Ends the exchange; whether there can be another. One that is not complete is broken off: the vendor sees it
+        at once."""
+        self._is_busy = False
+        transport = self._transport
+        if transport is not None and self._is_fit and self.is_open and not transport.get_write_buffer_size():
+            self._chunks = []
+            return True
+        self.abort()
+        return False
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _until(self, awaited: int) -> None:
+        self._awaited = awaited
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _resume(self) -> None:
+        if self._is_paused and self._transport is not None:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _fail(self, kind: str) -> None:
+        """What has gone wrong after the end of an answer is not its fault, but leaves the connection unfit."""
+        self._is_fit = False
+        if not self._is_complete and self._fault is None:
+            self._fault = kind
+            self._wake()
+        self.abort()
+
+    def _ring_at(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(at, self._ring)
+
+    def _ring(self) -> None:
+        """One timer serves many exchanges: it is set anew only when it has rung."""
+        self._timer = None
+        if not self._is_busy or self._is_complete:
+            return
+        if self._loop.time() >= self._due_at:
+            self._fail("timeout")
+        else:
+            self._ring_at(self._due_at)
+
+    # What the event loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_busy:  # nobody asked
+            self.abort()
+            return
+        if not self.status:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._fail("network")
+        if not self.status and self._head_bytes > _HEAD_MOST:
+            self._fail("network")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._transport = None
+        if self._is_busy and not self._is_complete and self._fault is None:
+            # Without a length the connection's end is the answer's.
+            is_end = (
+                exc is None and self.status and not self._headers.keys() & {b"content-length", b"transfer-encoding"}
+            )
+            if is_end:
+                self._is_complete = True
+            else:
+                self._fault = "network"
+            self._wake()
+        self._lost(self)
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        if self._is_complete:  # a second answer to one request
+            self._fail("network")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in _KEPT and not self._is_complete:
+            self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:  # "continue", "early hints": the answer itself is still to come
+            self._headers = {}
+        elif not self._is_complete:
+            self.status = status
+            if self._awaited == _HEAD:
+                self._wake()
+
+    def on_body(self, data: bytes) -> None:
+        if self._is_complete:
+            return
+        self._chunks.append(data)
+        if self._awaited == _END:
+            return
+        self._ahead += len(data)
+        if self._ahead > _AHEAD_MOST and not self._is_paused and self._transport is not None:
+            self._is_paused = True
+            self._transport.pause_reading()
+        if self._awaited == _DATA:
+            self._wake()
+
+    def on_message_complete(self) -> None:
+        if self.status and not self._is_complete:
+            self._is_complete = True
+            self._is_fit = self._parser.should_keep_alive()
+            self._wake()
