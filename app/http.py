@@ -1,10 +1,12 @@
 """The HTTP side of a worker: uvicorn's protocol on httptools, doing less for each request.
 
-What it leaves out: a timer and a callback for every request, two regular expressions for every header of an answer, an
-access log that nobody reads. Parsing, bodies, flow control, pipelining, closing and draining are uvicorn's own.
+What it leaves out: a timer and a callback for every request, two regular expressions for every header of an answer, a
+system call for every head, an access log that nobody reads. Parsing, bodies, flow control, pipelining, closing and
+draining are uvicorn's own.
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
@@ -86,6 +88,7 @@ class _Cycle(RequestResponseCycle):
     response_complete = False
     chunked_encoding: bool | None = None
     expected_content_length = 0
+    _head = b""
     task: asyncio.Task[None] | None = None
 
     def __init__(self, protocol: HttpProtocol, keep_alive: bool) -> None:
@@ -108,14 +111,34 @@ class _Cycle(RequestResponseCycle):
             self._tasks.discard(self.task)
 
     async def send(self, message: Any) -> None:
-        """The head of an answer is written here; all else is uvicorn's."""
-        if self.response_started or self.disconnected or self.flow.write_paused:
-            await super().send(message)
+        """As uvicorn's, but that the head of an answer leaves with the first of its body: a write is a system call."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
             return
-        if message["type"] != "http.response.start":
-            raise RuntimeError(f"an answer starts with its head, not with {message['type']}")
-        headers = [*self.default_headers, *message.get("headers", ())]
-        parts = [STATUS_LINE[message["status"]]]
+        expected = "http.response.body" if self.response_started else "http.response.start"
+        if self.response_complete or message["type"] != expected:
+            raise RuntimeError(f"{message['type']} is out of turn")
+        if not self.response_started:
+            self._head = self._start(message["status"], message.get("headers", ()))
+            self.response_started = True
+            self.waiting_for_100_continue = False
+            return
+        is_last = not message.get("more_body", False)
+        data = self._head + self._frame(message.get("body", b""), is_last)
+        self._head = b""
+        if data:
+            self.transport.write(data)
+        if is_last:
+            self.response_complete = True
+            self.message_event.set()
+            if not self.keep_alive:
+                self.transport.close()
+            self.on_response()
+
+    def _start(self, status: int, sent: Iterable[tuple[bytes, bytes]]) -> bytes:
+        headers = [*self.default_headers, *sent]
+        parts = [STATUS_LINE[status]]
         says_close = False
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
@@ -131,9 +154,18 @@ class _Cycle(RequestResponseCycle):
             raise RuntimeError("a header of an answer has a line break in it")
         if not (self.keep_alive or says_close):
             head += b"connection: close\r\n"
-        if self.chunked_encoding is None and self.scope["method"] != "HEAD" and message["status"] not in (204, 304):
+        if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in (204, 304):
             self.chunked_encoding = True
             head += b"transfer-encoding: chunked\r\n"
-        self.response_started = True
-        self.waiting_for_100_continue = False
-        self.transport.write(head + b"\r\n")
+        return head + b"\r\n"
+
+    def _frame(self, body: bytes, is_last: bool) -> bytes:
+        if self.scope["method"] == "HEAD":
+            return b""
+        if self.chunked_encoding:
+            framed = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
+            return framed + b"0\r\n\r\n" if is_last else framed
+        self.expected_content_length -= len(body)
+        if self.expected_content_length < 0 or (is_last and self.expected_content_length):
+            raise RuntimeError("the body of an answer is not as long as its head says")
+        return body

@@ -1,5 +1,5 @@
-"""A connection to one Redis server that comes back: every command of a loop tick leaves in one system call (uvloop
-gathers them), and replies are matched in order."""
+"""A connection to one Redis server that comes back: while others wait for their replies, all commands of a loop tick
+leave in one system call, and Redis writes them to its disk together; replies are matched in order."""
 
 import asyncio
 import logging
@@ -41,6 +41,7 @@ class Link(asyncio.Protocol):
         self._deadline_s = deadline_s
         self._reader = hiredis.Reader()
         self._waiting: deque[tuple[float, asyncio.Future[Reply]]] = deque()
+        self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
         self.lost: asyncio.Future[None] = self._loop.create_future()
@@ -52,12 +53,23 @@ class Link(asyncio.Protocol):
         if self.lost.done():
             raise ServiceUnavailable
         future: asyncio.Future[Reply] = self._loop.create_future()
+        if self._unsent:
+            self._unsent.append(packed)
+        elif self._waiting:
+            self._unsent.append(packed)
+            self._loop.call_soon(self._flush)
+        else:
+            assert self._transport is not None
+            self._transport.write(packed)
         self._waiting.append((self._loop.time(), future))
-        assert self._transport is not None
-        self._transport.write(packed)
         if self._watch is None:
             self._watch = self._loop.call_later(self._deadline_s, self._check_deadline)
         return future
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport is not None and not self.lost.done():
+            self._transport.write(b"".join(unsent))
 
     def data_received(self, data: bytes) -> None:
         try:
