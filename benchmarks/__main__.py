@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from rich.console import Console
 
+from benchmarks.disk import sync_ms
 from benchmarks.figures import lines, memory_lines
 from benchmarks.gateway import Cores, Gateway, postgres, running_gateway, upstream
 from benchmarks.operator_api import Customer, Operator
@@ -135,6 +136,7 @@ def _run(options: Options, console: Console) -> Report:
             interval_ms=options.interval_ms,
         )
         report.harness_us_per_request = _calibrate(sides, direct_pid, cores)
+        report.sync_ms = sync_ms()
         cpu_before = gateway.tree.cpu_s()
         report.visits, loads = _measure(options, sides, gateway.tree, cores, console)
         _audit(

@@ -23,6 +23,8 @@ PAGE = 1000
 PAGES_MAX = 5000
 T = TypeVar("T")
 
+LIMITS = {"rpm": 10_000_000, "tpm": 1_000_000_000, "concurrency": 10_000}  # looked at, and never reached
+
 
 class Usage(msgspec.Struct, frozen=True):
     """The token counts of a receipt that the benchmark checks."""
@@ -87,7 +89,7 @@ class Operator:
         self._http.close()
 
     def set_up(self, upstream_port: int) -> Customer:
-        """A customer with credit and an unlimited key; one channel to the upstream; one model with prices."""
+        """A customer with credit, whose key has limits; one channel to the upstream; one model with prices."""
         account_id = self._send("POST", "/accounts", {"name": "benchmark"})["id"]
         credit = {"amount": CREDIT_USD, "memo": "benchmark", "idempotency_key": uuid.uuid4().hex}
         self._send("POST", f"/accounts/{account_id}/credits", credit)
@@ -109,7 +111,7 @@ class Operator:
             "prices": {"input": PRICE_INPUT_USD, "output": PRICE_OUTPUT_USD},
         }
         self._send("PUT", f"/models/{MODEL}", model)
-        key = self._send("POST", f"/accounts/{account_id}/keys", {"name": "benchmark"})["key"]
+        key = self._send("POST", f"/accounts/{account_id}/keys", {"name": "benchmark", "limits": LIMITS})["key"]
         return Customer(account_id, key)
 
     def wallet_nano(self, customer: Customer) -> tuple[int, int]:

@@ -46,6 +46,7 @@ class Report(msgspec.Struct, kw_only=True):
     memory: list[Line] = []
     cpu_ms_per_request: dict[str, float] = {}
     harness_us_per_request: dict[str, float] = {}
+    sync_ms: float = 0.0
     catch_up_s: float = 0.0
     checks: list[Check] = []
     visits: list[Visit] = []
@@ -85,6 +86,7 @@ def show(report: Report, console: Console) -> None:
         table.add_row("", f"CPU a request, {role}, backlog too", _number(cpu_ms), "", "", "ms")
     for part, cpu_us in report.harness_us_per_request.items():
         table.add_row("", f"the harness itself, {part}", _number(cpu_us), "", "", "us CPU a request")
+    table.add_row("", "the disk itself, an append and its sync", _number(report.sync_ms), "", "", "ms")
     console.print(table)
     console.print(
         f"{machine.processor}, {machine.cores} cores, {machine.system}, Python {machine.python}, "

@@ -12,7 +12,7 @@ local hold, tokens = tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')
 local now_us = clock[1] * 1000000 + clock[2]
 local now_ms = math.floor(now_us / 1000)
-local format = string.format
+local format = string.format -- for texts: a number that is an argument of `redis.call` is written in full by itself
 
 local refusal, short -- of the limits that refuse the one with the longest wait, and a budget
 local requests_limit, requests_left, requests_reset = 0, 0, 0
@@ -37,7 +37,7 @@ local function pour(subject, rule, limit, level, elapsed_us, cost, note)
       math.max(0, math.floor(limit - level / 1000000)), math.ceil(level * 60 / limit / 1000))
   end
   note(limit, math.max(0, math.floor(limit - filled / 1000000)), math.ceil(filled * 60 / limit / 1000))
-  return format('%.0f', filled)
+  return filled
 end
 
 local function has_no_place(live, places)
@@ -65,8 +65,8 @@ local function count(subject, counter, used, held, began, writes)
     for before = 1, at - 1 do is_known = is_known or starts[before] == began end
     if not is_known then return false end
     used, held, began = 0, 0, starts[at]
-    writes[#writes + 1], writes[#writes + 2] = name, '0'
-    writes[#writes + 1], writes[#writes + 2] = name .. '@', format('%.0f', began)
+    writes[#writes + 1], writes[#writes + 2] = name, 0
+    writes[#writes + 1], writes[#writes + 2] = name .. '@', began
   end
   local cost = unit == 1 and 1 or unit == 2 and tokens or hold
   -- A request that is larger than a day's limit may run alone; a budget is never exceeded knowingly.
@@ -74,7 +74,7 @@ local function count(subject, counter, used, held, began, writes)
   local left = amount - used - held
   local wait = starts[at + 1] and starts[at + 1] - now_ms or -1
   if cost <= left then
-    writes[#writes + 1], writes[#writes + 2] = name .. '+', format('%.0f', held + cost)
+    writes[#writes + 1], writes[#writes + 2] = name .. '+', held + cost
   elseif not is_budget then
     refuse(subject, name, wait, math.max(0, left), wait)
   elseif not short or unit == 1 then
@@ -94,11 +94,11 @@ for i, rule in ipairs(rules) do
   else
     seen = redis.call('HMGET', use, 'at', 'r', 't')
   end
-  local at, requests, poured = tonumber(seen[1] or 0), '0', '0'
+  local at, requests, poured = tonumber(seen[1] or 0), 0, 0
   local elapsed = math.max(0, now_us - at)
   if rpm > 0 then requests = pour(i, 'rpm', rpm, seen[2] or 0, elapsed, 1, note_requests) end
   if tpm > 0 then poured = pour(i, 'tpm', tpm, seen[3] or 0, elapsed, tokens, note_tokens) end
-  local mine = {'at', format('%.0f', now_us), 'r', requests, 't', poured}
+  local mine = {'at', now_us, 'r', requests, 't', poured}
   for j, counter in ipairs(counters or {}) do
     if not count(i, counter, seen[1 + 3 * j], seen[2 + 3 * j], seen[3 + 3 * j], mine) then return {'unknown'} end
   end
@@ -111,7 +111,7 @@ if short or refusal then return short or refusal end
 local available = wallet[1] - wallet[2] - wallet[3]
 if hold > available or available < 0 then return {'credit', format('%.0f', available)} end
 
-local lease_end = format('%.0f', now_ms + ARGV[4])
+local lease_end = now_ms + ARGV[4]
 for i, rule in ipairs(rules) do
   redis.call('HSET', KEYS[2 + 2 * i], unpack(writes[i]))
   if rule[3] > 0 then redis.call('ZADD', KEYS[3 + 2 * i], lease_end, ARGV[1]) end

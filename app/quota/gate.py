@@ -89,7 +89,7 @@ class Gate:
             hold_nano,
             hold_tokens,
             self.lease_ms,
-            b"%b %b %b %b" % (rules.trace.encode(), slots.account_id.encode(), slots.key_id.encode(), draft),
+            b"%b %b %b" % (rules.trace.encode(), slots.ids, draft),
             rules.packed,
         )
         if reply[0] == b"ok":

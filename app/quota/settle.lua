@@ -35,7 +35,7 @@ if trace ~= '-' then
     local clock = redis.call('TIME')
     local leaked = math.floor((clock[1] * 1000000 + clock[2] - since_us) * tpm / 60)
     local change = math.max((used_tokens - tokens) * 1000000, -math.max(0, tokens * 1000000 - leaked)) + 0 -- Lua has a -0
-    redis.call('HINCRBY', use, 't', whole(change))
+    redis.call('HINCRBY', use, 't', change)
   end
 
   local function count(i, use, name, amount)
@@ -51,7 +51,7 @@ if trace ~= '-' then
     end
     local used = seen[1] + took
     local left_held = hold and math.max(0, seen[2] - was_held) or seen[2]
-    redis.call('HSET', use, name, whole(used), name .. '+', whole(left_held))
+    redis.call('HSET', use, name, used, name .. '+', left_held)
     if not is_limit and used * 2 >= amount then
       reached[#reached + 1] = i - 1 .. ' ' .. name .. ' ' .. whole(used) .. ' ' .. whole(amount) .. ' ' .. seen[3]
     end
@@ -82,8 +82,7 @@ if wallet[1] then
   unpaid = math.max(0, charge - affordable)
   local paid = charge - unpaid
   balance = wallet[1] - paid
-  if paid > 0 then redis.call('HINCRBY', KEYS[1], 'b', whole(-paid)) end
-  if held > 0 then redis.call('HINCRBY', KEYS[1], 'h', whole(-held)) end
+  redis.call('HSET', KEYS[1], 'b', balance, 'h', wallet[2] - held)
   if paid > 0 and wallet[5] and wallet[5] ~= '' then
     -- Credits that are given away or expire are spent first, in the order they stand; the entry says how much of each.
     local left, lots, spent = paid, {}, {}

@@ -29,6 +29,7 @@ class Slots(msgspec.Struct, frozen=True):
     key_id: str
     wallet: bytes
     shard: Shard
+    ids: bytes  # of account and key, as a hold's text has them
 
 
 def shard_keys(number: int) -> Shard:
@@ -59,4 +60,5 @@ def slots_of(account_id: str, key_id: str, shards: int) -> Slots:
         key_id=key_id,
         wallet=f"{tag}:wallet:{account_id}".encode(),
         shard=shard_keys(number),
+        ids=f"{account_id} {key_id}".encode(),
     )

@@ -8,7 +8,9 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from time import monotonic
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies
 from weakref import WeakKeyDictionary
@@ -16,7 +18,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from app.catalog.records import Timeouts
-from app.proxy.relay.connection import Connection
+from app.proxy.relay.connection import Connection, Place
 from app.proxy.relay.resolver import Resolver
 from app.proxy.relay.upstream import USER_AGENT, Call, Opened, Plain, Route, UpstreamFault
 
@@ -36,8 +38,7 @@ _OURS = frozenset({"connection", "content-length", "transfer-encoding"})
 class _Form(msgspec.Struct, frozen=True):
     """A request but for its body, made once for all calls of a route; `head` ends where the body's length follows."""
 
-    host: str
-    port: int
+    place: Place
     addresses: tuple[str, ...]  # where the host is one itself
     head: bytes
     timeouts: Timeouts
@@ -58,8 +59,8 @@ class CleartextTransport:
 
     def __init__(self) -> None:
         self._forms: WeakKeyDictionary[Route, _Form] = WeakKeyDictionary()  # gone with their routes
-        self._idle: dict[tuple[str, int], list[Connection]] = {}
-        self._places: dict[Connection, tuple[str, int]] = {}
+        self._idle: dict[Place, list[Connection]] = {}
+        self._connections: set[Connection] = set()
         self._resolver = Resolver()
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -86,7 +87,7 @@ class CleartextTransport:
         return _Answer(self, await self._headed(call))
 
     async def close(self) -> None:
-        for connection in [*self._places]:
+        for connection in [*self._connections]:
             connection.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -106,14 +107,14 @@ class CleartextTransport:
 
     async def _begin(self, call: Call) -> Connection:
         form = self._form(call.route)
-        due_at = asyncio.get_running_loop().time() + form.timeouts.total_ms / 1000
-        connection = self._take(form.host, form.port) or await self._connect(form, due_at)
+        due_at = monotonic() + form.timeouts.total_ms / 1000  # which is the loop's time, without a system call
+        connection = self._take(form.place) or await self._connect(form, due_at)
         connection.begin(b"%b%d\r\n\r\n%b" % (form.head, len(call.body), call.body), due_at)
         return connection
 
-    def _take(self, host: str, port: int) -> Connection | None:
+    def _take(self, place: Place) -> Connection | None:
         """The one used last, of those that wait."""
-        waiting = self._idle.get((host, port))
+        waiting = self._idle.get(place)
         while waiting:
             connection = waiting.pop()
             if connection.is_open:
@@ -123,30 +124,30 @@ class CleartextTransport:
     def _end(self, connection: Connection) -> None:
         if not connection.end():
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
-        self._idle.setdefault(self._places[connection], []).append(connection)
+        connection.idle_since = monotonic()
+        waiting = self._idle.get(connection.place)
+        if waiting is None:
+            waiting = self._idle[connection.place] = []
+        waiting.append(connection)
         if self._sweeper is None:
-            self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
 
     def _sweep(self) -> None:
         self._sweeper = None
-        loop = asyncio.get_running_loop()
+        now = monotonic()
         for waiting in self._idle.values():
             for connection in waiting:
-                if loop.time() - connection.idle_since >= _IDLE_S:
+                if now - connection.idle_since >= _IDLE_S:
                     connection.abort()
+        self._idle = {place: waiting for place, waiting in self._idle.items() if waiting}
         if self._idle:
-            self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
+            self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
 
     def _lost(self, connection: Connection) -> None:
-        place = self._places.pop(connection, None)
-        waiting = None if place is None else self._idle.get(place)
-        if place is not None and waiting is not None:
-            if connection in waiting:
-                waiting.remove(connection)
-            if not waiting:
-                del self._idle[place]
+        self._connections.discard(connection)
+        waiting = self._idle.get(connection.place, ())
+        if connection in waiting:
+            self._idle[connection.place].remove(connection)
 
     async def _connect(self, form: _Form, due_at: float) -> Connection:
         """Raises UpstreamFault."""
@@ -154,8 +155,8 @@ class CleartextTransport:
         by = min(due_at, loop.time() + form.timeouts.connect_ms / 1000)
         try:
             async with asyncio.timeout_at(by):
-                addresses = form.addresses or await self._resolver.find(form.host)
-                connection = await self._reach(addresses, form.port)
+                addresses = form.addresses or await self._resolver.find(form.place[0])
+                connection = await self._reach(addresses, form.place)
         except TimeoutError:
             raise UpstreamFault("timeout" if by == due_at else "connect_timeout") from None
         except socket.gaierror:
@@ -164,21 +165,23 @@ class CleartextTransport:
             raise UpstreamFault("connect") from None
         if not connection.is_open:
             raise UpstreamFault("network")
-        self._places[connection] = (form.host, form.port)
+        self._connections.add(connection)
         return connection
 
-    async def _reach(self, addresses: Sequence[str], port: int) -> Connection:
+    async def _reach(self, addresses: Sequence[str], place: Place) -> Connection:
         """Raises OSError or TimeoutError."""
         loop = asyncio.get_running_loop()
+
+        def connect(address: str) -> Coroutine[Any, Any, tuple[object, Connection]]:
+            return loop.create_connection(lambda: Connection(place, self._lost), address, place[1])
+
         for address in addresses[:-1]:
             try:
                 async with asyncio.timeout(_ADDRESS_S):
-                    _, connection = await loop.create_connection(lambda: Connection(self._lost), address, port)
-                    return connection
+                    return (await connect(address))[1]
             except OSError:  # TimeoutError is one
                 continue
-        _, connection = await loop.create_connection(lambda: Connection(self._lost), addresses[-1], port)
-        return connection
+        return (await connect(addresses[-1]))[1]
 
     def _form(self, route: Route) -> _Form:
         form = self._forms.get(route)
@@ -214,7 +217,7 @@ def _make_form(route: Route) -> _Form:
         head = _head(url, route.headers)
     except ValueError:
         raise UpstreamFault("connect") from None
-    return _Form(host, port, _literal(host), head, route.timeouts)
+    return _Form((host, port), _literal(host), head, route.timeouts)
 
 
 def _head(url: SplitResult, headers: Mapping[str, str]) -> bytes:

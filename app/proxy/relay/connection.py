@@ -7,7 +7,9 @@ import httptools
 
 from app.proxy.relay.upstream import UpstreamFault
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Place"]
+
+Place = tuple[str, int]  # a host and its port
 
 _HEAD_MOST = 256 * 1024
 # A stream that its reader is slow to take: beyond this its vendor waits.
@@ -20,7 +22,8 @@ _HEAD, _DATA, _END = range(3)
 class Connection(asyncio.Protocol):
     """`lost` is told once, when it is gone. `status` is 0 until the answer's head is there."""
 
-    def __init__(self, lost: "Callable[[Connection], None]") -> None:
+    def __init__(self, place: Place, lost: "Callable[[Connection], None]") -> None:
+        self.place = place
         self._loop = asyncio.get_running_loop()
         self._lost = lost
         self._parser = httptools.HttpResponseParser(self)

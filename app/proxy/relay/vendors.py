@@ -1,5 +1,7 @@
 """The transport to vendors: each route goes the way that suits it."""
 
+from collections.abc import Coroutine
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from app.proxy.relay.cleartext import CleartextTransport, serves
@@ -15,11 +17,11 @@ class VendorTransport:
         self._library = LibraryTransport()
         self._chosen: WeakKeyDictionary[Route, Transport] = WeakKeyDictionary()
 
-    async def fetch(self, call: Call) -> Plain:
-        return await self._choose(call.route).fetch(call)
+    def fetch(self, call: Call) -> Coroutine[Any, Any, Plain]:
+        return self._choose(call.route).fetch(call)
 
-    async def open(self, call: Call) -> Opened:
-        return await self._choose(call.route).open(call)
+    def open(self, call: Call) -> Coroutine[Any, Any, Opened]:
+        return self._choose(call.route).open(call)
 
     async def close(self) -> None:
         await self._cleartext.close()

@@ -134,8 +134,10 @@ class Clerk:
         task.add_done_callback(self._late.discard)
         return task
 
-    async def _call(self, slots: Slots, settlement: Settlement, *, is_repeat: bool = False) -> Settled | None:
-        return await self._gate.settle(
+    def _call(
+        self, slots: Slots, settlement: Settlement, *, is_repeat: bool = False
+    ) -> Coroutine[Any, Any, Settled | None]:
+        return self._gate.settle(
             slots,
             settlement.request_id,
             settlement.charge_nano,
