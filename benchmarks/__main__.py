@@ -46,6 +46,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     frames: int
     interval_ms: float
+    library: bool
     json: Path | None
 
 
@@ -60,6 +61,9 @@ def _options() -> Options:
     parser.add_argument("--seconds", type=float, help="of one visit; 2.5 unless --quick")
     parser.add_argument("--frames", type=int, default=30, help="content frames a stream")
     parser.add_argument("--interval-ms", type=float, default=15.0, help="time between two frames of a stream")
+    parser.add_argument(
+        "--library", action="store_true", help="call the upstream by the HTTP library, as vendors with TLS are"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     given = parser.parse_args()
     if given.frames < 1 or given.interval_ms < 0 or given.frames * given.interval_ms > STREAM_MS_MAX:
@@ -72,6 +76,7 @@ def _options() -> Options:
         seconds=max(0.2, min(given.seconds or seconds, 60.0)),
         frames=given.frames,
         interval_ms=given.interval_ms,
+        library=given.library,
         json=given.json,
     )
 
@@ -127,7 +132,7 @@ def _run(options: Options, console: Console) -> Report:
         _stage(options, cores) as (gateway, behind_port, (direct_port, direct_pid)),
     ):
         operator = Operator(gateway.port, gateway.admin_key)
-        customer = operator.set_up(behind_port)
+        customer = operator.set_up(behind_port, by_library=options.library)
         sides = Sides(
             direct_port=direct_port,
             gateway_port=gateway.port,

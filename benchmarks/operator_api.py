@@ -88,7 +88,7 @@ class Operator:
         """Close the connections."""
         self._http.close()
 
-    def set_up(self, upstream_port: int) -> Customer:
+    def set_up(self, upstream_port: int, *, by_library: bool = False) -> Customer:
         """A customer with credit, whose key has limits; one channel to the upstream; one model with prices."""
         account_id = self._send("POST", "/accounts", {"name": "benchmark"})["id"]
         credit = {"amount": CREDIT_USD, "memo": "benchmark", "idempotency_key": uuid.uuid4().hex}
@@ -102,6 +102,7 @@ class Operator:
             "priority": 0,
             "weight": 1,
             "costs": {UPSTREAM_MODEL: {"input": "1.00", "output": "4.00"}},
+            "shaping": {"http2": by_library},  # in the clear nothing is negotiated: HTTP/1.1 all the same
         }
         self._send("POST", "/channels", channel)
         model = {

@@ -39,16 +39,18 @@ class Script:
     def __init__(self, source: str) -> None:
         self.source = source.encode()
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest().encode()
-        self._heads: dict[tuple[bytes, ...], bytes] = {}
+        self._heads: dict[tuple[bytes, ...], tuple[int, bytes]] = {}
 
     def pack(self, keys: tuple[bytes, ...], arguments: tuple[Argument, ...]) -> bytes:
         """A call by SHA-1. A customer's calls have their keys in common, so those are packed once."""
-        head = self._heads.get(keys)
-        if head is None:
+        count = len(arguments)
+        known = self._heads.get(keys)
+        if known is None or known[0] != count:
             if len(self._heads) >= _HEADS_MOST:
                 self._heads.clear()
-            head = self._heads[keys] = _items(pack((b"EVALSHA", self.sha, len(keys), *keys)))
-        return b"*%d\r\n%b%b" % (3 + len(keys) + len(arguments), head, _items(pack(arguments)))
+            items = _items(pack((b"EVALSHA", self.sha, len(keys), *keys)))
+            known = self._heads[keys] = (count, b"*%d\r\n%b" % (3 + len(keys) + count, items))
+        return known[1] + _items(pack(arguments))
 
 
 def _items(packed: bytes) -> bytes:
