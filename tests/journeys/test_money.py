@@ -193,7 +193,8 @@ def test_without_max_tokens_4096_are_held_and_not_sent(shop: Shop) -> None:
 def test_the_hold_follows_the_smallest_limit_and_n(shop: Shop, fields: dict[str, int], tokens: int) -> None:
     """The model's own limit bounds the default; `n` multiplies it."""
     gate = Gate()
-    model = shop.model(shop.vendor(answers(SAID, after=4, then=gate)), prices=ROUND, max_output_tokens=500)
+    brief = Answer(pieces=("yes",), prompt_tokens=10, completion_tokens=20)
+    model = shop.model(shop.vendor(answers(brief, after=4, then=gate)), prices=ROUND, max_output_tokens=500)
     customer = shop.customer()
 
     with customer.stream(model, **fields) as response:

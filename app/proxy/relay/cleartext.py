@@ -81,7 +81,7 @@ class CleartextTransport:
                 return Plain(200, body)
             return Plain(status, body, connection.header(b"retry-after"), connection.header(b"retry-after-ms"))
         finally:
-            self._end(connection)
+            self.give_back(connection)
 
     async def open(self, call: Call) -> Opened:
         return _Answer(self, await self._headed(call))
@@ -92,16 +92,12 @@ class CleartextTransport:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    def give_back(self, connection: Connection) -> None:
-        """Its exchange is over, or not wanted any more."""
-        self._end(connection)
-
     async def _headed(self, call: Call) -> Connection:
         connection = await self._begin(call)
         try:
             await connection.head()
         except BaseException:
-            self._end(connection)
+            self.give_back(connection)
             raise
         return connection
 
@@ -121,7 +117,8 @@ class CleartextTransport:
                 return connection
         return None
 
-    def _end(self, connection: Connection) -> None:
+    def give_back(self, connection: Connection) -> None:
+        """Its exchange is over, or not wanted any more: then it is closed."""
         if not connection.end():
             return
         connection.idle_since = monotonic()

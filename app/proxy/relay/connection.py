@@ -14,6 +14,7 @@ Place = tuple[str, int]  # a host and its port
 _HEAD_MOST = 256 * 1024
 # A stream that its reader is slow to take: beyond this its vendor waits.
 _AHEAD_MOST = 256 * 1024
+_PIECE = 16 * 1024
 _KEPT = frozenset({b"content-length", b"transfer-encoding", b"retry-after", b"retry-after-ms"})
 
 _HEAD, _DATA, _END = range(3)
@@ -73,17 +74,27 @@ class Connection(asyncio.Protocol):
         return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
 
     async def read(self) -> bytes | None:
-        """What has come of the body, None at its end. Raises UpstreamFault, once all is read that came before it."""
+        """Some of the body, None at its end. Raises UpstreamFault, once all is read that came before it."""
         if not (self._chunks or self._is_complete) and self._fault is None:
             await self._until(_DATA)
         if self._chunks:
-            data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks, self._ahead = [], 0
-            self._resume()
-            return data
+            return self._take()
         if not self._is_complete:
             raise UpstreamFault(self._fault or "network")
         return None
+
+    def _take(self) -> bytes:
+        """Not all of much: what a wallet can't pay for is held back as it was read, piece by piece."""
+        size = count = 0
+        while count < len(self._chunks) and size < _PIECE:
+            size += len(self._chunks[count])
+            count += 1
+        data = self._chunks[0] if count == 1 else b"".join(self._chunks[:count])
+        del self._chunks[:count]
+        self._ahead -= size
+        if self._ahead < _PIECE:
+            self._resume()
+        return data
 
     def header(self, name: bytes) -> str | None:
         """Of the answer; only those that are kept."""
