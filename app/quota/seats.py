@@ -37,8 +37,11 @@ class Seat(msgspec.Struct, frozen=True):
 
 
 class Seats:
-    def __init__(self, wire: Wire) -> None:
+    """Redis is taken to be away, for a second, where it does not answer within `patience_s`."""
+
+    def __init__(self, wire: Wire, patience_s: float = _PATIENCE_S) -> None:
         self._wire = wire
+        self._patience_s = patience_s
         self._away_until_ms = 0
         self._freeing: set[asyncio.Task[None]] = set()
 
@@ -73,7 +76,7 @@ class Seats:
         if self._away_until_ms > monotonic_ms():
             return 0
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 _, wait_ms = await self._wire.run(_SEAT, _keys(seat), *_arguments(seat, name))
         except (ServiceUnavailable, StoreError, TimeoutError):
             log.warning("Redis can't be asked for the vendors' limits: requests go on without")

@@ -199,6 +199,12 @@ async def test_all_of_it_has_its_time(transport: CleartextTransport) -> None:
         with pytest.raises(UpstreamFault, match="timeout"):
             await transport.fetch(call(vendor.url, total_ms=80))
         assert vendor.connections == 1
+    for part in (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", LENGTH[:-1], CHUNKED):
+        async with engine(says(part)) as vendor:  # it begins, and says no more
+            with pytest.raises(UpstreamFault, match="timeout"):
+                await asyncio.wait_for(transport.fetch(call(vendor.url, idle_ms=80)), 5)
+            with pytest.raises(UpstreamFault, match="timeout"):
+                await asyncio.wait_for(transport.fetch(call(vendor.url, idle_ms=80, first_token_ms=4_000)), 5)
     async with engine(waits) as vendor:
         with pytest.raises(UpstreamFault, match="timeout"):
             await transport.open(call(vendor.url, total_ms=80))

@@ -65,13 +65,14 @@ class CleartextTransport:
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def fetch(self, call: Call) -> Plain:
-        first_ms = call.route.timeouts.first_token_ms
-        if first_ms is None:
-            connection = await self._begin(call)
+        timeouts = call.route.timeouts
+        idle_s = timeouts.idle_ms / 1000
+        if timeouts.first_token_ms is None:
+            connection = await self._begin(call, idle_s)
         else:
             try:
-                async with asyncio.timeout(first_ms / 1000):
-                    connection = await self._headed(call)
+                async with asyncio.timeout(timeouts.first_token_ms / 1000):
+                    connection = await self._headed(call, idle_s)
             except TimeoutError:
                 raise UpstreamFault("timeout") from None
         try:
@@ -92,8 +93,8 @@ class CleartextTransport:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    async def _headed(self, call: Call) -> Connection:
-        connection = await self._begin(call)
+    async def _headed(self, call: Call, idle_s: float | None = None) -> Connection:
+        connection = await self._begin(call, idle_s)
         try:
             await connection.head()
         except BaseException:
@@ -101,11 +102,11 @@ class CleartextTransport:
             raise
         return connection
 
-    async def _begin(self, call: Call) -> Connection:
+    async def _begin(self, call: Call, idle_s: float | None) -> Connection:
         form = self._form(call.route)
         due_at = monotonic() + form.timeouts.total_ms / 1000  # which is the loop's time, without a system call
         connection = self._take(form.place) or await self._connect(form, due_at)
-        connection.begin(b"%b%d\r\n\r\n%b" % (form.head, len(call.body), call.body), due_at)
+        connection.begin(b"%b%d\r\n\r\n%b" % (form.head, len(call.body), call.body), due_at, idle_s)
         return connection
 
     def _take(self, place: Place) -> Connection | None:

@@ -1,6 +1,7 @@
 """A connection to a vendor in the clear: HTTP/1.1, one exchange after the other. Parsing is llhttp's (`httptools`)."""
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import httptools
@@ -41,9 +42,9 @@ class Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def begin(self, request: bytes, due_at: float) -> None:
+    def begin(self, request: bytes, due_at: float, idle_s: float | None = None) -> None:
         """Sends a whole request. Its answer fails as `timeout` where it is not complete at `due_at`, in the loop's
-        time."""
+        time, or, once it has begun, where nothing more of it comes for `idle_s`."""
         assert self._transport is not None
         self._is_busy = True
         self._fault: str | None = None
@@ -52,7 +53,7 @@ class Connection(asyncio.Protocol):
         self._ahead = self._head_bytes = 0
         self._headers: dict[bytes, bytes] = {}
         self.status = 0
-        self._due_at = due_at
+        self._due_at, self._idle_s, self._idle_at = due_at, idle_s, math.inf
         if self._timer is None or self._timer.when() > due_at:
             self._ring_at(due_at)
         self._transport.write(request)
@@ -151,10 +152,11 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if not self._is_busy or self._is_complete:
             return
-        if self._loop.time() >= self._due_at:
+        at = min(self._due_at, self._idle_at)
+        if self._loop.time() >= at:
             self._fail("timeout")
         else:
-            self._ring_at(self._due_at)
+            self._ring_at(at)
 
     # What the event loop calls.
 
@@ -173,6 +175,10 @@ class Connection(asyncio.Protocol):
             self._fail("network")
         if not self.status and self._head_bytes > _HEAD_MOST:
             self._fail("network")
+        if self._idle_s is not None and self.status and not self._is_complete:
+            self._idle_at = self._loop.time() + self._idle_s
+            if self._timer is None or self._timer.when() > self._idle_at:
+                self._ring_at(self._idle_at)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:

@@ -27,7 +27,7 @@ def _channel(name: str, priority: int = 0, **limits: int) -> Channel:
 
 @pytest.fixture
 async def seats(wire: Wire) -> Seats:
-    return Seats(wire)
+    return Seats(wire, patience_s=10)
 
 
 async def test_a_way_at_its_limit_is_passed_over(seats: Seats) -> None:
@@ -49,7 +49,7 @@ async def test_a_way_at_its_limit_is_passed_over(seats: Seats) -> None:
 
 async def test_two_workers_share_a_vendors_limit(wire: Wire) -> None:
     channels = (_channel("small", 1, concurrency=3), _channel("large"))
-    workers = [Dispatcher(Health(), Seats(wire)) for _ in range(2)]
+    workers = [Dispatcher(Health(), Seats(wire, patience_s=10)) for _ in range(2)]
     plans = [workers[i % 2].plan("acc_1", _order(), make_model(), channels) for i in range(10)]
     picks = await asyncio.gather(*(plan.next() for plan in plans))
     assert Counter(pick.channel.id for pick in picks if pick) == {"small": 3, "large": 7}
