@@ -151,6 +151,7 @@ class Shaping(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a channel may take, in milliseconds, for one attempt.
 
+    `idle_ms` bounds the pauses of an answer that has begun; of a plain one only where the vendor is at `http://`.
     `first_token_ms` bounds the wait for the first content of a stream, and, where the operator has set it, for the
     first byte of a plain answer too: most vendors send a plain answer only when all of it is there.
     """

@@ -1,12 +1,23 @@
 """What a lost database looks like from above: ServiceUnavailable, whenever it was lost."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from app.base.database import Database
 from app.base.errors import ServiceUnavailable
+
+
+async def assert_unavailable(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> None:
+    """A PostgreSQL that treats its clients so."""
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        database = Database(f"postgresql+asyncpg://nobody@127.0.0.1:{port}/none?ssl=disable")
+        with pytest.raises(ServiceUnavailable):
+            await database.ping()
+        await database.close()
 
 
 async def test_a_server_that_hangs_up_while_it_is_being_connected_to_is_unavailable():
@@ -16,12 +27,7 @@ async def test_a_server_that_hangs_up_while_it_is_being_connected_to_is_unavaila
         await reader.read(8)
         writer.transport.abort()
 
-    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        database = Database(f"postgresql+asyncpg://nobody@127.0.0.1:{port}/none?ssl=disable")
-        with pytest.raises(ServiceUnavailable):
-            await database.ping()
-        await database.close()
+    await assert_unavailable(hang_up)
 
 
 # A wrong password, no such database, too many connections, none allowed, starting up, and a fault of its own.
@@ -35,12 +41,7 @@ async def test_a_server_that_refuses_a_connection_is_unavailable(code: str):
         writer.write(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
         writer.close()
 
-    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        database = Database(f"postgresql+asyncpg://nobody@127.0.0.1:{port}/none?ssl=disable")
-        with pytest.raises(ServiceUnavailable):
-            await database.ping()
-        await database.close()
+    await assert_unavailable(refuse)
 
 
 async def test_many_that_open_a_new_file_at_once_all_get_in(tmp_path: Path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from app.catalog.records import Timeouts
 from app.proxy.relay.cleartext import CleartextTransport, serves
+from app.proxy.relay.connection import Connection
 from app.proxy.relay.upstream import Call, Reach, Route, UpstreamFault
 
 BODY = b'{"model": "small"}'
@@ -236,6 +237,33 @@ async def test_a_reader_who_is_slow_holds_the_engine_back(transport: CleartextTr
             size += len(chunk)
         await opened.close()
         assert size == 64_000_000
+
+
+async def test_a_connection_that_was_held_back_is_handed_on_reading(transport: CleartextTransport) -> None:
+    """A large answer came whole, and its reader left: the next one is not kept waiting for ever."""
+    large = b"x" * 300_000
+    async with engine(waits) as vendor:
+        loop = asyncio.get_running_loop()
+        port = int(vendor.url.split(":")[2].split("/")[0])
+        place = ("127.0.0.1", port)
+        wire, connection = await loop.create_connection(lambda: Connection(place, lambda _: None), *place)
+        connection.begin(b"GET / HTTP/1.1\r\n\r\n", loop.time() + 60)
+        connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(large), large))
+        await connection.head()
+        assert not wire.is_reading()
+        assert connection.end()
+        assert wire.is_reading()
+        wire.abort()
+
+
+async def test_a_connection_that_nobody_uses_is_closed(
+    transport: CleartextTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.proxy.relay.cleartext._IDLE_S", 0.05)
+    monkeypatch.setattr("app.proxy.relay.cleartext._SWEEP_S", 0.02)
+    async with engine(says(LENGTH)) as vendor:
+        await transport.fetch(call(vendor.url))
+        await asyncio.wait_for(vendor.gone.acquire(), 5)
 
 
 async def test_a_name_is_looked_up(transport: CleartextTransport) -> None:

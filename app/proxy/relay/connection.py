@@ -109,6 +109,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is not None and self._is_fit and self.is_open and not transport.get_write_buffer_size():
             self._chunks = []
+            self._resume()
             return True
         self.abort()
         return False
