@@ -8,7 +8,19 @@ import msgspec
 
 from app.base.money import MULTIPLIER_ONE
 
-__all__ = ["Attempt", "Draft", "Ending", "Movement", "Policy", "Receipt", "Status", "Usage", "UsageSource"]
+__all__ = [
+    "NO_EXTRAS",
+    "Attempt",
+    "Draft",
+    "Ending",
+    "Extras",
+    "Movement",
+    "Policy",
+    "Receipt",
+    "Status",
+    "Usage",
+    "UsageSource",
+]
 
 Status = Literal["ok", "failed", "cancelled", "expired"]
 UsageSource = Literal["upstream", "estimated", "none"]
@@ -33,6 +45,17 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     audio_output_tokens: int = 0
     image_input_tokens: int = 0
     image_output_tokens: int = 0
+
+
+class Extras(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What has a price of its own beside the tokens. `service_tier` is the tier that was asked for, or, on a receipt,
+    the one that the vendor served; `fields` are names of request fields that are priced by the request, sorted."""
+
+    service_tier: str | None = None
+    fields: tuple[str, ...] = ()
+
+
+NO_EXTRAS = Extras()
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

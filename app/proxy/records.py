@@ -6,7 +6,7 @@ import msgspec
 
 from app.base.limits import Budget, Limits
 from app.base.names import Names
-from app.base.receipt import Ending, Usage
+from app.base.receipt import NO_EXTRAS, Ending, Extras, Usage
 from app.catalog.pricing import Sale
 from app.catalog.records import Account, Channel, Credential, Model
 from app.quota.gate import NO_ALLOWANCE, Allowance
@@ -76,6 +76,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     requested_model: str | None = None  # where another is tried in its place
     image_tokens: int = 0  # those of its pictures, at their dearest
     imposed_limit: int | None = None  # tokens an answer, where the wallet affords no more and the client named none
+    extras: Extras = NO_EXTRAS  # what it asks for that has a price of its own
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):
