@@ -22,6 +22,7 @@ from app.ledger.rebuild import apply_credits, rebuild_wallet
 from app.ledger.reports import find_receipt
 from app.ledger.stream import ReceiptStreams
 from app.ledger.verify import Verdict, verify
+from app.quota.epochs import Epochs
 from app.quota.wallets import Wallets
 from app.settings import Settings
 
@@ -39,13 +40,14 @@ _LOOK_EVERY_S = 0.1
 class Books:
     """The back rooms, joined: what the bookkeeper, verify and the workers have in common."""
 
-    def __init__(self, settings: Settings, installation: dict[str, str]) -> None:
+    def __init__(self, settings: Settings, installation: dict[str, str], epochs: Epochs | None = None) -> None:
         self.settings = settings
         self.shards = int(installation["shards"])
+        self.epochs = epochs or Epochs(self.shards)
         self.admin_digest = digest(settings.admin_key) if settings.admin_key else bytes.fromhex(installation["admin"])
         self.database = Database(settings.database_url)
-        self.wire = Wire(redis_url(settings))
-        self.wallets = Wallets(self.wire, self.shards)
+        self.wire = Wire(redis_url(settings), greet=self.epochs.vouch)
+        self.wallets = Wallets(self.wire, self.shards, self.epochs)
         self.sealer = Sealer(settings.secret_key)
         self._prices: dict[str, Prices] = {}
 

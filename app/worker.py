@@ -26,7 +26,7 @@ from app.proxy.journey import Journey
 from app.proxy.relay import Relay
 from app.proxy.relay.sandbox import SandboxTransport
 from app.proxy.relay.vendors import VendorTransport
-from app.proxy.settlement import Clerk, Leases, Policies, Spool
+from app.proxy.settlement import Clerk, Leases, Policies, Recovery, Spool, Unposted
 from app.quota.gate import Gate
 from app.quota.seats import Seats
 from app.settings import Settings
@@ -58,7 +58,11 @@ class Worker:
         self.budget_alerts = BudgetAlerts(books.database)
         mark = self.budget_alerts.mark
         self.bring_counters = Counters(books).bring
-        self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards, mark)
+        unposted = Unposted()
+        policies = _policies(books.settings)
+        self.clerk = Clerk(gate, self.leases, spool, policies, books.is_posted, books.shards, mark, unposted)
+        self.recovery = Recovery(gate, self.clerk, unposted, lambda numbers: books.epochs.look(books.wire, numbers))
+        books.epochs.listen(self.recovery.changed)
         self.relay = Relay(VendorTransport(), SandboxTransport())
         seats = Seats(books.wire)
         self.crowd = Crowd(seats, gate.lease_ms)
@@ -72,7 +76,7 @@ class Worker:
         self.dispatcher.health.listen(self.warden.recorder.heard)
         self.journey = Journey(
             keyring=self.keyring,
-            desk=AdmissionDesk(gate, books.warm_wallet, self.bring_counters, mark),
+            desk=AdmissionDesk(gate, self.warm_wallet, self.bring_counters, mark),
             crowd=self.crowd,
             dispatcher=self.dispatcher,
             relay=self.relay,
@@ -83,6 +87,11 @@ class Worker:
             find_receipt=books.find_receipt,
             format_usd=format_usd,
         )
+
+    async def warm_wallet(self, account_id: str) -> None:
+        """Raises NotFound or ServiceUnavailable."""
+        await self.recovery.ready()
+        await self.books.warm_wallet(account_id)
 
     async def heard(self, event: str) -> None:
         kind, _, name = event.partition(":")
@@ -135,6 +144,7 @@ class Worker:
             begin("places", self.crowd.keep),
             begin("news", self.news.keep),
             begin("spool", self.clerk.replay),
+            begin("recovery", self.recovery.keep),
             begin("channel events", self.warden.record),
             begin("warden", self.warden.watch),
             begin("last use", self.last_use.keep),
@@ -144,6 +154,7 @@ class Worker:
             yield
         finally:
             await self.clerk.drain()
+            await self.recovery.drain()
             await end_all(*tasks)
             await self.warden.close()
             await self.last_use.write(everything=True)

@@ -27,6 +27,7 @@ pack: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command  # type: ig
 _BACKOFF_FIRST_S = 0.01
 _BACKOFF_MOST_S = 0.5
 _CONNECT_TIMEOUT_S = 2.0
+_GREET_TIMEOUT_S = 60.0  # of a server with many keys that is new to us; each command has its own deadline
 
 
 class StoreError(Exception):
@@ -198,10 +199,15 @@ class Node:
                 if database := options.get("db"):
                     await link.send(pack(("SELECT", database)))
                 await link.send(pack(("PING",)))  # -LOADING, -NOAUTH: not up yet
-                await self._greet(self, link)
             except BaseException:
                 link.close()
                 raise
+        try:
+            async with asyncio.timeout(_GREET_TIMEOUT_S):
+                await self._greet(self, link)
+        except BaseException:
+            link.close()
+            raise
         return link
 
 

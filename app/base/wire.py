@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 from redis.asyncio.connection import parse_url
 
@@ -21,7 +21,7 @@ from app.base.errors import OutcomeUnknown, ServiceUnavailable
 from app.base.link import Argument, Link, Node, Reply, StoreError, pack
 from app.base.tasks import end_all
 
-__all__ = ["Reply", "Script", "StoreError", "Wire"]
+__all__ = ["Connected", "Reply", "Script", "StoreError", "Wire"]
 
 log = logging.getLogger("tollgate.redis")
 
@@ -58,12 +58,33 @@ def _items(packed: bytes) -> bytes:
     return packed[packed.index(b"\n") + 1 :]
 
 
+class Connected:
+    """A new connection to one server, before anybody else uses it."""
+
+    def __init__(self, link: Link, serves: Callable[[bytes], bool]) -> None:
+        self._link = link
+        self.serves = serves  # whether this server has a key
+
+    async def call(self, *command: Argument) -> Reply:
+        """Raises StoreError, OutcomeUnknown or ServiceUnavailable."""
+        return await self._link.send(pack(command))
+
+    async def run(self, script: Script, keys: tuple[bytes, ...], *arguments: Argument) -> Reply:
+        """Sends the whole script: this happens once a connection. Raises like `call`."""
+        return await self._link.send(pack((b"EVAL", script.source, len(keys), *keys, *arguments)))
+
+
+Greet = Callable[[Connected], Awaitable[None]]
+
+
 class Wire:
     """The reconnecting client. `deadline_s` bounds each call, the wait for a connection included. `url` may name
-    several nodes of a cluster, `redis://one:7000,two:7000`: any that answers is enough to find the others."""
+    several nodes of a cluster, `redis://one:7000,two:7000`: any that answers is enough to find the others. `greet` is
+    asked of every new connection before it is used, and may refuse it by raising StoreError or ServiceUnavailable."""
 
-    def __init__(self, url: str, deadline_s: float = 2.0) -> None:
+    def __init__(self, url: str, deadline_s: float = 2.0, greet: Greet | None = None) -> None:
         self._deadline_s = deadline_s
+        self._greeting = greet
         self._seeds = [self._node(dict(parse_url(seed))) for seed in seeds_of(url)]
         self._options = dict(parse_url(seeds_of(url)[0]))
         self._home = self._seeds[0]
@@ -149,17 +170,20 @@ class Wire:
         """To the node that has the key now. Raises the error where it is about something else."""
         for _ in range(_REDIRECTIONS_MOST):
             kind, address = read_redirection(str(error), self._home.address)
+            if kind == "READONLY" and self._slots is None and self._home.link is not None:
+                # It was a master and is a replica now: who is the master is looked up with the next connection.
+                self._home.link.abort("Redis has become a replica")
             if kind in _NOT_NOW:
                 self._refresh_soon()
                 raise ServiceUnavailable from error
             if address is None or self._slots is None:
                 raise error
             node = self._node_at(address)
-            link = node.link or await node.wait_up()
-            if kind == "MOVED":
+            if kind == "MOVED":  # said first: what is asked of a new connection is about the slots of its node
                 self._slots[slot_of(key)] = node
                 self._refresh_soon()
-            else:
+            link = node.link or await node.wait_up()
+            if kind == "ASK":
                 link.send(pack((b"ASKING",))).add_done_callback(_forget)
             try:
                 return await link.send(packed)
@@ -181,6 +205,12 @@ class Wire:
         await self._learn(node, link)
         if self._slots is None:
             self._home = node
+        if self._greeting is not None:
+
+            def serves(key: bytes) -> bool:
+                return self._slots is None or self._slots[slot_of(key)] is node
+
+            await self._greeting(Connected(link, serves))
         self._known.set()
 
     async def _learn(self, node: Node, link: Link) -> None:

@@ -1,6 +1,6 @@
 """The bookkeeper: moves receipts from the shards' streams into the database, in batches; idempotent by request id, and
-acknowledged only after the commit. It also brings Redis the credits that it has not got, makes room for next month, and
-has the sweeper end what ends by itself.
+acknowledged only after the commit. It also brings Redis the credits that it has not got, makes room for next month,
+holds wallets against the books, and has the sweeper end what ends by itself.
 
 Safe to run twice, to kill, and to start late: what is not acknowledged is read again, and nothing is posted twice.
 """
@@ -13,6 +13,7 @@ from app.base.clock import monotonic_ms, now_ms
 from app.base.database import Database
 from app.base.errors import ServiceUnavailable
 from app.base.wire import StoreError
+from app.ledger.audit import Audit
 from app.ledger.items import Item
 from app.ledger.partitions import make_partitions
 from app.ledger.posting import Unpostable, post
@@ -51,6 +52,7 @@ class Bookkeeper:
         self._database = database
         self._streams = streams
         self._quota = quota
+        self._audit = Audit(database, quota)
         self._sweeper = Sweeper(database, quota, price, lease_ms, expired_policy)
         self._sweep_every_ms = sweep_every_ms
         self._clock = clock
@@ -96,6 +98,7 @@ class Bookkeeper:
                 pass
             await apply_waiting_credits(self._database, self._quota)
             await self._streams.trim()
+            await self._audit.round()
         if now >= self._sweep_at:
             self._sweep_at = now + self._sweep_every_ms
             await self._sweeper.lapse()
@@ -112,12 +115,20 @@ class Bookkeeper:
         return len(entries)
 
     async def _post_batch(self, batch: Sequence[Entry]) -> None:
+        """Where some of it was posted before, or Redis has lost it meanwhile, the wallets concerned may have been
+        charged for it twice, or not at all: they are compared with the books."""
         readable = [entry for entry in batch if entry.item is not None]
         for entry in batch:
             if entry.item is None and entry.fields:
                 await self._streams.set_aside(entry)
+        posted_before = self.posted
         await self._post_or_split(readable)
-        await self._streams.acknowledge(batch)
+        is_known = False
+        try:
+            is_known = await self._streams.acknowledge(batch)
+        finally:
+            if not is_known or self.posted - posted_before < len(readable):
+                self._audit.suspect(readable)
 
     async def _post_or_split(self, batch: Sequence[Entry]) -> None:
         """One receipt that the database refuses holds nobody up: halves are posted until it stands alone."""

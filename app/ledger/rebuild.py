@@ -4,11 +4,11 @@ stream of its shard holds and the journal does not have yet."""
 from app.base.database import Database
 from app.base.errors import NotFound, ServiceUnavailable
 from app.base.ids import shard_of
+from app.ledger.expected import ended_among, expected_wallet, streamed_items
 from app.ledger.journal import credits_after, lots_of, mark_applied, read_wallet, unapplied_accounts
-from app.ledger.lots import show_lots, spend, spending_order
-from app.ledger.posting import decide_parts, posted_items
+from app.ledger.lots import show_lots, spending_order
+from app.ledger.posting import posted_items
 from app.ledger.redis_side import QuotaSide
-from app.ledger.stream import read_entry
 
 __all__ = ["apply_credits", "apply_waiting_credits", "rebuild_wallet"]
 
@@ -16,26 +16,25 @@ _TRIES = 10
 
 
 async def rebuild_wallet(database: Database, quota: QuotaSide, account_id: str) -> None:
-    """Raises NotFound, or ServiceUnavailable where Redis or the database is away."""
+    """Holds of requests that have ended go with it. Raises NotFound, or ServiceUnavailable where Redis or the database
+    is away."""
     number = shard_of(account_id, quota.shards)
+    await quota.settle_down(number)
     for _ in range(_TRIES):
         async with database.read() as db:
             wallet = await read_wallet(db, account_id)
             if wallet is None:
                 raise NotFound(f"There is no account `{account_id}`.")
             look = await quota.look(number, [])
-            streamed = [read_entry(entry) for entry in look.entries]
-            mine = {item.id: item for item in streamed if item is not None and item.account_id == account_id}
-            posted = await posted_items(db, mine.values())
+            items = streamed_items(look)
+            mine = [item for item in items if item.account_id == account_id]
+            posted = await posted_items(db, mine)
             lots = spending_order((await lots_of(db, [account_id])).get(account_id, ()))
-        balance = wallet.balance_nano
-        for item in mine.values():
-            if item.id not in posted:
-                balance -= item.taken_nano
-                lots = spend(lots, decide_parts(item, lots))
+            ended = await ended_among(db, [hold for hold in look.holds if hold.account_id == account_id], items)
+        expected = expected_wallet(wallet, lots, (item for item in mine if item.id not in posted))
         last_entry = look.entries[-1].id if look.entries else b""
-        figures = (balance, wallet.credit_number, wallet.floor_nano, last_entry, show_lots(lots))
-        if await quota.warm(account_id, *figures) != "moved":
+        figures = (expected.balance_nano, expected.credit_number, expected.floor_nano, last_entry, expected.lots_text)
+        if await quota.warm(account_id, *figures, ended=ended) != "moved":
             return
     raise ServiceUnavailable
 

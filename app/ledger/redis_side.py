@@ -1,11 +1,11 @@
 """What the ledger asks of Redis's side of the house; `main` fills these from `quota`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from app.base.receipt import Usage
 
-__all__ = ["Look", "OverdueHold", "QuotaSide", "RecomputeAmount", "StreamEntry", "Wallet"]
+__all__ = ["LiveHold", "Look", "OverdueHold", "QuotaSide", "RecomputeAmount", "StreamEntry", "Wallet"]
 
 
 class Wallet(Protocol):
@@ -28,9 +28,22 @@ class StreamEntry(Protocol):
     def fields(self) -> dict[bytes, bytes]: ...
 
 
+class LiveHold(Protocol):
+    """What is set aside for a request."""
+
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def nano(self) -> int: ...
+    @property
+    def account_id(self) -> str: ...
+
+
 class Look(Protocol):
     @property
     def entries(self) -> Sequence[StreamEntry]: ...
+    @property
+    def holds(self) -> Sequence[LiveHold]: ...
     @property
     def wallets(self) -> "Mapping[str, Wallet | None]": ...
 
@@ -60,8 +73,20 @@ class QuotaSide(Protocol):
     def shards(self) -> int: ...
     async def look(self, number: int, account_ids: Sequence[str], /) -> Look: ...
     async def read(self, account_id: str, /) -> Wallet | None: ...
+    async def settle_down(self, number: int, /) -> None: ...
     async def warm(
-        self, account_id: str, balance_nano: int, credit_number: int, floor_nano: int, last_entry: bytes, lots: str, /
+        self,
+        account_id: str,
+        balance_nano: int,
+        credit_number: int,
+        floor_nano: int,
+        last_entry: bytes,
+        lots: str,
+        /,
+        *,
+        instead_of: Any = None,
+        ended: Sequence[str] = (),
+        debits: Sequence[Any] = (),
     ) -> str: ...
     async def apply_credit(
         self, account_id: str, number: int, amount_nano: int, lot: str, floor_nano: int, /

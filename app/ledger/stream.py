@@ -75,12 +75,16 @@ class ReceiptStreams:
         """Entries that were taken and not acknowledged: by a bookkeeper that died."""
         return await self._read_group(b"0")
 
-    async def acknowledge(self, entries: Iterable[Entry]) -> None:
+    async def acknowledge(self, entries: Iterable[Entry]) -> bool:
+        """False where Redis knew nothing of some of them: it has lost them, and what came with them, since they were
+        read."""
         taken: dict[bytes, list[bytes]] = {}
         for entry in entries:
             taken.setdefault(entry.stream, []).append(entry.id)
+        acknowledged = 0
         for stream, ids in taken.items():
-            await self._wire.call(b"XACK", stream, _GROUP, *ids)
+            acknowledged += await self._wire.call(b"XACK", stream, _GROUP, *ids)
+        return acknowledged == sum(map(len, taken.values()))
 
     async def set_aside(self, entry: Entry) -> None:
         """Keeps an entry that can't be read where an operator finds it."""

@@ -6,6 +6,7 @@
 --       {'limit', subject, rule, retry after (ms), left, ms until full}: the one that refuses for longest
 --       {'budget', subject, counter, left, ms until it frees (-1: never), used, start of its window (ms)}
 --       {'credit', available (nano)}
+--       {'void'}: it was taken back before it came
 local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'g')
 if not wallet[1] then return {'cold'} end
 local hold, tokens = tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -111,6 +112,8 @@ if short or refusal then return short or refusal end
 local available = wallet[1] - wallet[2] - wallet[3]
 if hold > available or available < 0 then return {'credit', format('%.0f', available)} end
 
+local text = format('%s %s %.0f %s', ARGV[2], ARGV[3], now_us, ARGV[5])
+if redis.call('HSETNX', KEYS[2], ARGV[1], text) == 0 then return {'void'} end
 local lease_end = now_ms + ARGV[4]
 for i, rule in ipairs(rules) do
   redis.call('HSET', KEYS[2 + 2 * i], unpack(writes[i]))
@@ -121,6 +124,5 @@ for i, rule in ipairs(rules) do
   end
 end
 redis.call('HINCRBY', KEYS[1], 'h', ARGV[2])
-redis.call('HSET', KEYS[2], ARGV[1], format('%s %s %.0f %s', ARGV[2], ARGV[3], now_us, ARGV[5]))
 redis.call('ZADD', KEYS[3], lease_end, ARGV[1])
 return {'ok', wallet[4], requests_limit, requests_left, requests_reset, tokens_limit, tokens_left, tokens_reset}

@@ -1,11 +1,13 @@
 -- A running request needs more than was held for it: its hold grows, if the wallet and the budgets can pay for that.
--- KEYS  wallet holds, then `use` and `live` of each subject of its trace      ARGV  request, more (nano)
+-- KEYS  wallet holds, then `use` and `live` of each subject of its trace
+-- ARGV  request, more (nano), draft of the receipt as it is now (empty: as it was)
 -- ->    {'ok'} | {'credit'} | {'ended'}
 local hold = redis.call('HGET', KEYS[2], ARGV[1])
 local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f')
-if not hold or not wallet[1] then return {'ended'} end
+if not hold then return {'ended'} end
 local more = tonumber(ARGV[2])
-if more > wallet[1] - wallet[2] - wallet[3] then return {'credit'} end
+-- A wallet that is about to be rebuilt counts its holds then.
+if more > 0 and wallet[1] and more > wallet[1] - wallet[2] - wallet[3] then return {'credit'} end
 
 local nano, rest, since_us, trace = string.match(hold, '^(%d+)( %d+ (%d+) (%S+) .*)$')
 local grows, i = {}, 0
@@ -21,6 +23,7 @@ for items in string.gmatch(trace, '=([^;]*)') do
   end
 end
 for _, counter in ipairs(grows) do redis.call('HINCRBY', counter[1], counter[2], ARGV[2]) end
-redis.call('HINCRBY', KEYS[1], 'h', ARGV[2])
+if wallet[1] then redis.call('HINCRBY', KEYS[1], 'h', ARGV[2]) end
+if ARGV[3] ~= '' then rest = string.match(rest, '^( %d+ %d+ %S+ %S+ %S+ )') .. ARGV[3] end
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', nano + more) .. rest)
 return {'ok'}

@@ -4,7 +4,23 @@ from pathlib import Path
 
 from app.base.wire import Script
 
-__all__ = ["ADMIT", "CREDIT", "DEBIT", "EXTEND", "LAPSE", "LOOK", "OVERDUE", "RENEW", "SEED", "SETTLE", "USE", "WARM"]
+__all__ = [
+    "ADMIT",
+    "CREDIT",
+    "DEBIT",
+    "EPOCH",
+    "EXTEND",
+    "LAPSE",
+    "LOOK",
+    "OVERDUE",
+    "POSTED",
+    "REHOLD",
+    "RENEW",
+    "SEED",
+    "SETTLE",
+    "USE",
+    "WARM",
+]
 
 
 def _script(name: str) -> Script:
@@ -14,6 +30,9 @@ def _script(name: str) -> Script:
 ADMIT = _script("admit")
 EXTEND = _script("extend")
 SETTLE = _script("settle")
+EPOCH = _script("epoch")
+POSTED = _script("posted")
+REHOLD = _script("rehold")
 CREDIT = _script("credit")
 DEBIT = _script("debit")
 LAPSE = _script("lapse")

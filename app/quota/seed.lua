@@ -12,7 +12,7 @@ local function held_by(subject, name, start_ms)
   local sum = 0
   for _, hold in ipairs(redis.call('HVALS', KEYS[1])) do
     local nano, tokens, since_us, trace = string.match(hold, '^(%d+) (%d+) (%d+) (%S+) ')
-    local items = string.match(';' .. trace .. ';', ';' .. subject:gsub('%W', '%%%0') .. '=([^;]*);')
+    local items = trace and string.match(';' .. trace .. ';', ';' .. subject:gsub('%W', '%%%0') .. '=([^;]*);')
     local amount = items and string.match(',' .. items, ',' .. name:gsub('%W', '%%%0') .. ':(%d+)')
     if amount and tonumber(since_us) >= start_ms * 1000 then
       local unit = string.match(name, '^%a+')

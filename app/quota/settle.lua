@@ -1,11 +1,20 @@
 -- The one end of a hold: released, its wallet charged, its receipt appended. A second call finds no hold and does nothing.
 -- KEYS  wallet holds leases receipts made_good, then `use` and `live` of each subject of the trace
--- ARGV  request, charge (nano), tokens used, receipt, generation of the wallet that gave the hold, 1 if this is a repeat,
---       trace (rules.py), for where the hold is lost
--- ->    {'ok', balance, what the wallet could not pay (nano), and for each budget that is half used or more
---       `<subject's place> <counter> <used> <amount> <start of its window, ms>`} | {'ended'} | {'lost'} (a repeat, and
---       Redis was emptied)
+-- ARGV  request, charge (nano), tokens used, receipt (empty: the request never began, and nothing is written of it),
+--       generation of the wallet that gave the hold, 1 if this is a repeat, trace (rules.py), for where the hold is lost,
+--       lease (ms), of a request that never began
+-- ->    {'ok', balance, what the wallet could not pay (nano), id of the stream's entry, and for each budget that is half
+--       used or more `<subject's place> <counter> <used> <amount> <start of its window, ms>`} | {'ended'} | {'lost'} (a
+--       repeat, and this is not the wallet that gave the hold) | {'void'}
 local hold = redis.call('HGET', KEYS[2], ARGV[1])
+local is_void = ARGV[4] == ''
+if is_void and (not hold or hold == 'void') then
+  -- Its admission may still be on its way over a connection that was given up: it finds this in its place.
+  local clock = redis.call('TIME')
+  redis.call('HSET', KEYS[2], ARGV[1], 'void')
+  redis.call('ZADD', KEYS[3], string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[8]), ARGV[1])
+  return {'void'}
+end
 local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'g', 'l')
 -- The hold is gone because it ended, unless this is another Redis than the one that gave it: then it is made good here.
 if not hold then
@@ -45,7 +54,7 @@ if trace ~= '-' then
     local unit = string.match(name, '^%a+')
     local was_held, took = held, charge
     if name == 'rpd' or unit == 'requests' then
-      was_held, took = 1, 1
+      was_held, took = 1, is_void and 0 or 1
     elseif name == 'tpd' or unit == 'tokens' then
       was_held, took = is_limit and math.min(held_tokens, amount) or held_tokens, used_tokens
     end
@@ -102,5 +111,5 @@ if unpaid > 0 then
   entry[#entry + 1] = 'u'
   entry[#entry + 1] = whole(unpaid)
 end
-redis.call('XADD', KEYS[4], '*', unpack(entry))
-return {'ok', whole(balance), whole(unpaid), unpack(reached)}
+local id = is_void and '' or redis.call('XADD', KEYS[4], '*', unpack(entry))
+return {'ok', whole(balance), whole(unpaid), id, unpack(reached)}

@@ -20,6 +20,7 @@ class Shard(msgspec.Struct, frozen=True):
     leases: bytes
     receipts: bytes
     made_good: bytes
+    epoch: bytes
 
 
 class Slots(msgspec.Struct, frozen=True):
@@ -34,7 +35,7 @@ class Slots(msgspec.Struct, frozen=True):
 
 def shard_keys(number: int) -> Shard:
     tag = f"{{s{number}}}"
-    return Shard(number, *(f"{tag}:{name}".encode() for name in ("holds", "leases", "receipts", "made_good")))
+    return Shard(number, *(f"{tag}:{name}".encode() for name in ("holds", "leases", "receipts", "made_good", "epoch")))
 
 
 @lru_cache(maxsize=_TRACES_KEPT)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import msgspec
 
 from app.base.wire import Wire
+from app.quota.epochs import Epochs
 from app.quota.scripts import CREDIT, DEBIT, LAPSE, LOOK, OVERDUE, SETTLE, WARM
 from app.quota.slots import Slots, settle_keys, shard_keys, slots_of
 
-__all__ = ["Look", "OverdueHold", "StreamEntry", "Wallet", "Wallets"]
+__all__ = ["LiveHold", "Look", "LostDebit", "OverdueHold", "StreamEntry", "Wallet", "Wallets"]
 
 _SWEEP_MOST = 200
 
@@ -30,10 +31,29 @@ class StreamEntry(msgspec.Struct, frozen=True):
     fields: dict[bytes, bytes]
 
 
+class LiveHold(msgspec.Struct, frozen=True):
+    """What is set aside for a request, which runs unless it has ended and Redis forgot."""
+
+    request_id: str
+    nano: int
+    account_id: str
+
+
+class LostDebit(msgspec.Struct, frozen=True):
+    """Money that was taken back by a Redis that has lost it since. `movement` is JSON, `parts` what comes out of lots,
+    `id:nano` each."""
+
+    id: str
+    nano: int
+    movement: bytes
+    parts: str = ""
+
+
 class Look(msgspec.Struct, frozen=True):
-    """`wallets` are None where Redis does not have them."""
+    """`wallets` are None where Redis does not have them; `holds` are those of the whole shard."""
 
     entries: list[StreamEntry]
+    holds: list[LiveHold]
     wallets: dict[str, Wallet | None]
 
 
@@ -47,8 +67,11 @@ class OverdueHold(msgspec.Struct, frozen=True):
 
 
 class Wallets:
-    def __init__(self, wire: Wire, shards: int) -> None:
+    """Without `epochs` no rebuild waits for other workers."""
+
+    def __init__(self, wire: Wire, shards: int, epochs: Epochs | None = None) -> None:
         self._wire = wire
+        self._epochs = epochs
         self.shards = shards
 
     def slots(self, account_id: str, key_id: str = "") -> Slots:
@@ -79,9 +102,19 @@ class Wallets:
         """Takes money back, once for each movement's id. One of ok, cold, credit (the wallet does not have it free); or
         the amount in digits, where this movement was made before."""
         slots = self.slots(account_id)
-        made = f"{{s{slots.shard.number}}}:debit:{movement_id}".encode()
-        reply: bytes = await self._wire.run(DEBIT, (slots.wallet, slots.shard.receipts, made), amount_nano, movement)
+        keys = (slots.wallet, slots.shard.receipts, self._debit_key(slots, movement_id))
+        reply: bytes = await self._wire.run(DEBIT, keys, amount_nano, movement)
         return reply.decode()
+
+    @staticmethod
+    def _debit_key(slots: Slots, movement_id: str) -> bytes:
+        return f"{{s{slots.shard.number}}}:debit:{movement_id}".encode()
+
+    async def settle_down(self, number: int) -> None:
+        """Waits until a shard's wallets may be rebuilt: in the first moments of a new epoch workers still hand in what
+        runs."""
+        if self._epochs is not None:
+            await self._epochs.settle_down(self._wire, number)
 
     async def warm(
         self,
@@ -91,29 +124,44 @@ class Wallets:
         floor_nano: int,
         last_entry: bytes,
         lots: str = "",
+        *,
+        instead_of: Wallet | None = None,
+        ended: Sequence[str] = (),
+        debits: Sequence[LostDebit] = (),
     ) -> str:
-        """One of ok, there, moved; see warm.lua."""
+        """One of ok, there, moved; see warm.lua. `instead_of` is the wallet that this one replaces, if it still stands;
+        `ended` are requests whose holds are dropped; the balance is what is left after the debits."""
         slots = self.slots(account_id)
+        shard = slots.shard
+        seen = "" if instead_of is None else f"{instead_of.balance_nano} {instead_of.credit_number} {instead_of.lots}"
         reply: bytes = await self._wire.run(
             WARM,
-            (slots.wallet, slots.shard.holds, slots.shard.receipts),
+            (slots.wallet, shard.holds, shard.receipts, *(self._debit_key(slots, each.id) for each in debits)),
             account_id,
             balance_nano,
             credit_number,
             floor_nano,
             last_entry,
             lots,
+            seen,
+            len(ended),
+            *ended,
+            *(part for each in debits for part in (each.movement, each.nano, each.parts)),
         )
         return reply.decode()
 
     async def look(self, number: int, account_ids: Sequence[str]) -> Look:
-        """One moment of a shard: its stream and the wallets of these accounts, together."""
+        """One moment of a shard: its stream, its holds and the wallets of these accounts, together."""
         shard = shard_keys(number)
-        keys = (shard.receipts, *(self.slots(account_id).wallet for account_id in account_ids))
-        entries, *found = await self._wire.run(LOOK, keys)
+        keys = (shard.receipts, shard.holds, *(self.slots(account_id).wallet for account_id in account_ids))
+        entries, holds, *found = await self._wire.run(LOOK, keys)
         return Look(
             entries=[
                 StreamEntry(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in entries
+            ],
+            holds=[
+                LiveHold(request.decode(), int(nano), account.decode())
+                for request, nano, account in zip(holds[::3], holds[1::3], holds[2::3], strict=True)
             ],
             wallets={account_id: _wallet(figures) for account_id, figures in zip(account_ids, found, strict=True)},
         )
@@ -136,7 +184,7 @@ class Wallets:
         slots = self.slots(account_id)
         generation = await self._wire.call(b"HGET", slots.wallet, b"g")
         reply = await self._wire.run(
-            SETTLE, settle_keys(slots, trace), request_id, charge_nano, tokens, receipt, generation or b"", 0, trace
+            SETTLE, settle_keys(slots, trace), request_id, charge_nano, tokens, receipt, generation or b"", 1, trace, 0
         )
         return bool(reply[0] == b"ok")
 

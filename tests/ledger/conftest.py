@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from app.base.database import Database, metadata
 from app.books import Books
+from app.quota.epochs import Epochs
 from app.schema import migrate
 from app.settings import Settings
 from tests.ledger.office import Office, drop_guard
@@ -65,8 +66,9 @@ async def office(database_url: str, redis_server: RedisServer, tmp_path: Path) -
         secret_key="secret",
         lease_seconds=0,  # the sweeper need not wait for one
     )
-    office = Office(Books(settings, {"shards": "4", "admin": "00" * 32}))
+    office = Office(Books(settings, {"shards": "4", "admin": "00" * 32}, Epochs(4, settling_ms=0)))
     await office.open()
     await office.books.wire.call("FLUSHALL")
+    await office.books.epochs.look(office.books.wire, range(4))
     yield office
     await office.books.close()

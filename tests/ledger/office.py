@@ -15,11 +15,12 @@ from app.books import Books, make_bookkeeper
 from app.catalog.customers import create_account
 from app.catalog.offers import put_model
 from app.catalog.pricing import Prices, amount_nano
+from app.ledger.bookkeeper import Bookkeeper
 from app.ledger.items import StreamedReceipt
 from app.ledger.journal import Credit, add_credit, lots_of, open_wallet, read_wallet
 from app.ledger.lots import read_lots
 from app.ledger.stream import ReceiptStreams
-from app.ledger.tables import postings, receipts
+from app.ledger.tables import entries, postings, receipts
 from app.ledger.verify import Verdict
 from app.quota.gate import Admitted, Gate
 from app.quota.rules import NO_RULES
@@ -157,9 +158,12 @@ class Office:
         """What a bookkeeper does from its start to the moment when nothing is left to post: how many it posted."""
         stopping = asyncio.Event()
         stopping.set()
-        bookkeeper = make_bookkeeper(self.books)
+        bookkeeper = self.bookkeeper()
         await bookkeeper.run(stopping)
         return bookkeeper.posted
+
+    def bookkeeper(self) -> Bookkeeper:
+        return make_bookkeeper(self.books)
 
     async def pending(self) -> int:
         """Entries that were taken and not acknowledged, of all streams."""
@@ -198,6 +202,13 @@ class Office:
     async def receipt_count(self) -> int:
         async with self.database.read() as db:
             return await db.scalar(select(func.count()).select_from(receipts)) or 0
+
+    async def memos(self, account_id: str, kind: str) -> list[str]:
+        """What the journal's entries of a kind say."""
+        columns = entries.c
+        query = select(columns.memo).where(columns.account_id == account_id, columns.kind == kind).order_by(columns.id)
+        async with self.database.read() as db:
+            return list(await db.scalars(query))
 
     async def tamper(self, statement: str, **values: Any) -> None:
         """What no part of the house does: changes rows behind its back."""

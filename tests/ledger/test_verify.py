@@ -225,7 +225,10 @@ async def test_holds_beyond_the_balance_are_found(office: Office) -> None:
     account = await office.account(100)
     await office.books.wire.call("HINCRBY", office.wallets.slots(account).wallet, "h", 101)
     verdict = await office.verify()
-    assert verdict.problems == [f"wallet {account} holds more than it has"]
+    assert verdict.problems == [
+        f"wallet {account} has holds of 101 nano, its requests 0",
+        f"wallet {account} holds more than it has",
+    ]
 
 
 async def test_a_lost_wallet_is_no_drift(office: Office) -> None:

@@ -25,6 +25,8 @@ from app.proxy.settlement.clerk import Clerk
 from app.proxy.settlement.leases import Leases
 from app.proxy.settlement.policies import Policies
 from app.proxy.settlement.spool import Settlement, Spool
+from app.proxy.settlement.unposted import Unposted
+from app.quota.epochs import Epochs
 from app.quota.gate import Admitted, LostHold
 from app.quota.rules import NO_RULES
 from app.settings import Settings
@@ -55,7 +57,7 @@ class World(Differences):
             lease_seconds=0,  # the sweeper need not wait for one
             policy_expired=expired_policy,
         )
-        office = Office(RealBooks(settings, {"shards": str(SHARDS), "admin": "00" * 32}))
+        office = Office(RealBooks(settings, {"shards": str(SHARDS), "admin": "00" * 32}, Epochs(SHARDS, settling_ms=0)))
         super().__init__(office, Books(SHARDS, expired_policy))
         self.away = Database(f"sqlite+aiosqlite:///{folder}/missing/tollgate.db")
         self.gate = self.office.gate
@@ -63,7 +65,7 @@ class World(Differences):
         self._asked = asyncio.Event()
         self._is_away = False
         self._clerk = Clerk(
-            self.gate, Leases(self.gate), self.spool, Policies(), self._is_posted, SHARDS, ignore_budgets
+            self.gate, Leases(self.gate), self.spool, Policies(), self._is_posted, SHARDS, ignore_budgets, Unposted()
         )
         self._sweeper = Sweeper(self.database, self.quota, self.office.books.price, 0, settings.policy_expired)
         self._runs_out = 0

@@ -11,6 +11,7 @@ from app.proxy.settlement.clerk import Clerk, Trip
 from app.proxy.settlement.leases import Leases
 from app.proxy.settlement.policies import Policies
 from app.proxy.settlement.spool import Spool
+from app.proxy.settlement.unposted import Unposted
 from tests.proxy.makers import ignore_budgets, order
 from tests.quota.till import SHARDS, Till
 
@@ -49,7 +50,7 @@ async def test_after_redis_was_emptied_the_books_are_asked_first(till: Till, tmp
         return is_posted
 
     spool = Spool(tmp_path)
-    clerk = Clerk(till.gate, Leases(till.gate), spool, Policies(), asked, SHARDS, ignore_budgets)
+    clerk = Clerk(till.gate, Leases(till.gate), spool, Policies(), asked, SHARDS, ignore_budgets, Unposted())
     trip = await begin(till)
     await till.wire.call("FLUSHALL")
     await till.warm(1_000)

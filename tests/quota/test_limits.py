@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.base.ids import new_id
 from app.base.limits import Limits
 from app.base.wire import Wire
 from app.quota.gate import Admitted, Refused
@@ -62,7 +63,7 @@ async def test_the_wait_is_exact_to_the_millisecond(till: Till, rpm: int, over: 
     async def admit_after(ms: int) -> Admitted | Refused:
         left = max(0, level - ms * 1000 * rpm // 60)
         await till.wire.call("HSET", till.use, "r", left, "t", 0, "at", _FAR_AHEAD_US)
-        return await till.admit("req_1", rpm=rpm)
+        return await till.admit(new_id("req"), rpm=rpm)
 
     refused = await admit_after(0)
     assert isinstance(refused, Refused)

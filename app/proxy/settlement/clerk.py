@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from app.base.clock import monotonic_ms
+from app.base.clock import monotonic_ms, now_ms
 from app.base.errors import ServiceUnavailable
 from app.base.receipt import Receipt
 from app.base.wire import StoreError
@@ -18,6 +18,7 @@ from app.proxy.settlement.bill import Bill, make_bill
 from app.proxy.settlement.leases import Leases
 from app.proxy.settlement.policies import Policies, status_of
 from app.proxy.settlement.spool import Settlement, Spool
+from app.proxy.settlement.unposted import Unposted
 from app.quota.gate import Gate, LostHold, Settled
 from app.quota.slots import Slots, slots_of
 
@@ -56,6 +57,7 @@ class Clerk:
         is_posted: IsPosted,
         shards: int,
         mark_budget: MarkBudget,
+        unposted: Unposted,
     ) -> None:
         self._gate = gate
         self._leases = leases
@@ -64,6 +66,7 @@ class Clerk:
         self._is_posted = is_posted
         self._shards = shards
         self._mark_budget = mark_budget
+        self._unposted = unposted
         self._late: set[asyncio.Task[Any]] = set()
         self._spooled = asyncio.Event()
 
@@ -81,7 +84,7 @@ class Clerk:
         settlement = _settlement(trip, delivered, bill)
         try:
             # Where Redis was emptied since, the sweeper's receipt may be on the books: those are asked, by the replay.
-            settled = await self._call(trip.caller.slots, settlement, is_repeat=True)
+            settled = await self._take(trip.caller.slots, settlement, is_repeat=True)
         except (ServiceUnavailable, StoreError, LostHold) as error:
             await self._keep(settlement, error)
             return bill
@@ -134,10 +137,13 @@ class Clerk:
         task.add_done_callback(self._late.discard)
         return task
 
-    def _call(
-        self, slots: Slots, settlement: Settlement, *, is_repeat: bool = False
-    ) -> Coroutine[Any, Any, Settled | None]:
-        return self._gate.settle(
+    async def hand_in(self, settlement: Settlement) -> None:
+        """One that Redis had taken, and may have lost since: once more, until it has been taken or is found in the
+        books. Goes on where the caller is cancelled."""
+        await asyncio.shield(self._in_background(self._settle_from_memory(settlement)))
+
+    async def _take(self, slots: Slots, settlement: Settlement, *, is_repeat: bool = False) -> Settled | None:
+        settled = await self._gate.settle(
             slots,
             settlement.request_id,
             settlement.charge_nano,
@@ -147,6 +153,10 @@ class Clerk:
             settlement.trace,
             is_repeat=is_repeat,
         )
+        # Where it had ended before, its entry is somewhere before now.
+        entry = b"%d-0" % now_ms() if settled is None else settled.entry
+        self._unposted.keep(slots.shard.number, entry, settlement)
+        return settled
 
     async def _keep(self, settlement: Settlement, error: Exception) -> None:
         log.warning(
@@ -183,16 +193,16 @@ class Clerk:
         slots = slots_of(settlement.account_id, settlement.key_id, self._shards)
         try:
             # Where the first call had run after all, this one finds no hold and does nothing.
-            await self._call(slots, settlement, is_repeat=True)
+            await self._take(slots, settlement, is_repeat=True)
         except LostHold:
             try:
                 if not await self._is_posted(settlement.request_id):
-                    await self._call(slots, settlement)
+                    await self._take(slots, settlement)
             except ServiceUnavailable:
                 return False
         except (ServiceUnavailable, StoreError):
             return False
-        log.info("the spooled settlement of %s is with Redis", settlement.request_id)
+        log.info("the settlement of %s that had to wait is with Redis", settlement.request_id)
         return True
 
 

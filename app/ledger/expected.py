@@ -1,0 +1,53 @@
+"""What a wallet in Redis should be, by the database and the stream of its shard: its balance and its lots in the
+journal, less what the stream still holds and the journal does not have yet. Pure, but for what it reads from the
+database."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.ledger.items import Item
+from app.ledger.lots import Lot, show_lots, spend
+from app.ledger.posting import decide_parts, posted_among
+from app.ledger.redis_side import LiveHold, Look
+from app.ledger.stream import read_entry
+
+__all__ = ["Expected", "ended_among", "expected_wallet", "streamed_items"]
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """As it should be; `lots` in spending order."""
+
+    balance_nano: int
+    credit_number: int
+    floor_nano: int
+    lots: tuple[Lot, ...]
+
+    @property
+    def lots_text(self) -> str:
+        return show_lots(self.lots)
+
+
+def streamed_items(look: Look) -> list[Item]:
+    """What the stream of a shard has, in its order, each once; what can't be read is left out."""
+    return list({item.id: item for entry in look.entries if (item := read_entry(entry)) is not None}.values())
+
+
+def expected_wallet(row: Any, lots: Iterable[Lot], waiting: Iterable[Item]) -> Expected:
+    """`row` is the wallet's in the database, `lots` its lots there in spending order, `waiting` what of its stream is
+    not posted yet."""
+    balance, left = row.balance_nano, list(lots)
+    for item in waiting:
+        balance -= item.taken_nano
+        left = spend(left, decide_parts(item, left))
+    return Expected(balance, row.credit_number, row.floor_nano, tuple(left))
+
+
+async def ended_among(db: AsyncConnection, holds: Sequence[LiveHold], items: Iterable[Item]) -> list[str]:
+    """The requests of these holds that have ended, by the database or the stream: a Redis that lost the writes which
+    ended them has their holds again."""
+    streamed = {item.id for item in items}
+    posted = await posted_among(db, [hold.request_id for hold in holds])
+    return [hold.request_id for hold in holds if hold.request_id in streamed or hold.request_id in posted]
