@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 _RETRY_S = 0.3
 _TRIES_MAX = 200
-_LOOK_EVERY_S = 0.5
-_VERIFY_EVERY = 12  # looks
 AWAY = (httpx.TransportError, Refused)
 
 
@@ -92,20 +90,27 @@ class Watch(msgspec.Struct):
     verified: list[Verified] = []
 
     async def run(
-        self, office: Office, accounts: Sequence[str], struck: Sequence[Struck], stopping: asyncio.Event
+        self,
+        office: Office,
+        accounts: Sequence[str],
+        struck: Sequence[Struck],
+        stopping: asyncio.Event,
+        *,
+        every_s: float = 0.5,
+        verify_every: int = 12,
     ) -> None:
-        """Looks until `stopping`; `struck` grows meanwhile."""
+        """Looks every so many seconds until `stopping`, and verifies every so many looks; `struck` grows meanwhile."""
         rounds = 0
         while not stopping.is_set():
             rounds += 1
             for account_id in accounts:
                 with contextlib.suppress(*AWAY):
                     await self._look(office, account_id, struck)
-            if rounds % _VERIFY_EVERY == 0:
+            if rounds % verify_every == 0:
                 with contextlib.suppress(*AWAY):
                     await self._verify(office, struck)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), _LOOK_EVERY_S)
+                await asyncio.wait_for(stopping.wait(), every_s)
 
     async def _verify(self, office: Office, struck: Sequence[Struck]) -> None:
         began_ms = now_ms()

@@ -28,6 +28,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 EXCLUSIVE = "everything"  # as a target: no other fault is under way, and nothing is left of one
+
 KINDS = (
     Kind("kill a worker", "worker", loses=True),
     Kind("pause a worker", "worker", 0.3, 2.0),
