@@ -8,6 +8,7 @@ import pytest
 from benchmarks.chaos.by_kind import KindResult, results_by_kind
 from benchmarks.chaos.errand import PROMPT_TOKENS, Errand, Sent, Served, Struck
 from benchmarks.chaos.judge import Finding, judge_money, judge_requests
+from benchmarks.chaos.faults import calm_before_s
 from benchmarks.chaos.lost_writes import streams_lost
 from benchmarks.chaos.match import is_rebuilding, match
 from benchmarks.chaos.money_in import Paid, Verified, Watch
@@ -253,3 +254,10 @@ def test_faults_that_lose_writes_are_alone_and_among_the_others():
     assert "promote a lagging replica" in [fault.kind.name for fault in draw(2, 11, 30, among, short=True)]
     of_a_cluster = [kind.name for kind in kinds("postgres", 5, emptied=True, cluster=True) if kind.loses_writes]
     assert of_a_cluster == ["empty Redis while a batch is in hand", "empty Redis"]
+
+
+def test_a_redis_forgets_nothing_of_a_worker_that_was_killed_just_before():
+    """Only Redis knew of the requests that a killed worker had: a fault that takes writes waits until their leases have
+    run out and their receipts are posted. What happened before an earlier fault of that sort is over."""
+    assert calm_before_s([], 5) == calm_before_s([REDIS], 5) == calm_before_s([KILL, EMPTIED, REDIS], 5)
+    assert calm_before_s([KILL, REDIS], 5) >= calm_before_s([REDIS], 5) + 5

@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 from rich.console import Console
 
-from benchmarks.chaos.plan import draw, kinds
+from benchmarks.chaos.plan import Kind, draw, kinds
 from benchmarks.chaos.play import CALM_S, Result, play
 from benchmarks.chaos.report import figures, show
 from benchmarks.chaos.servers import HERE
@@ -37,8 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     faults: int
     minutes: float
     short: bool
-    emptied: bool
-    only: str
+    among: list[Kind]
     json: Path | None
     keep: Path | None
 
@@ -62,22 +61,26 @@ def _options() -> Options:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="an empty directory for logs and data, left there")
     given = parser.parse_args()
     drawn = _SHORT_SEED if given.short else time.time_ns() // 1000 % 1_000_000
+    setting = Setting(
+        seed=drawn if given.seed is None else given.seed,
+        checkout=given.checkout.resolve(),
+        database=given.database,
+        cluster=given.cluster,
+        lease_s=max(2, min(given.lease, 60)),
+        workers=max(1, min(given.workers, 8)),
+        clients=max(8, min(given.clients, 200)),
+        top_up_every_s=1.0,
+    )
+    possible = kinds(setting.database, setting.lease_s, emptied=given.emptied, cluster=setting.cluster)
+    among = [kind for kind in possible if given.only in kind.name]
+    if not among:
+        parser.error(f"no fault has {given.only!r} in its name")
     return Options(
-        setting=Setting(
-            seed=drawn if given.seed is None else given.seed,
-            checkout=given.checkout.resolve(),
-            database=given.database,
-            cluster=given.cluster,
-            lease_s=max(2, min(given.lease, 60)),
-            workers=max(1, min(given.workers, 8)),
-            clients=max(8, min(given.clients, 200)),
-            top_up_every_s=1.0,
-        ),
+        setting=setting,
         faults=max(1, min(given.faults or (_SHORT_FAULTS if given.short else 60), 1000)),
         minutes=max(0.1, min(given.minutes or (0.5 if given.short else 5.0), 120.0)),
         short=given.short,
-        emptied=given.emptied,
-        only=given.only,
+        among=among,
         json=given.json,
         keep=given.keep,
     )
@@ -86,11 +89,7 @@ def _options() -> Options:
 async def _run(options: Options, directory: Path, console: Console) -> Result:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
     setting = options.setting
-    among = kinds(setting.database, setting.lease_s, emptied=options.emptied, cluster=setting.cluster)
-    among = [kind for kind in among if options.only in kind.name]
-    if not among:
-        raise ValueError(f"no fault is called {options.only!r}")
-    plan = draw(setting.seed, options.faults, options.minutes * 60, among, short=options.short)
+    plan = draw(setting.seed, options.faults, options.minutes * 60, options.among, short=options.short)
     most_s = _START_MOST_S + options.minutes * 90 + options.faults * _REPAIR_MOST_S + 3 * CALM_S
     started = time.monotonic()
 

@@ -72,7 +72,7 @@ class Breaker:
                 if fault.kind.target in ("worker", "bookkeeper", EXCLUSIVE):
                     await self._mend()
                 if fault.kind.target == EXCLUSIVE:
-                    await self._settle()
+                    await asyncio.sleep(calm_before_s(self.struck, self._lease_s))
                 self._say(f"{fault.number}: {fault.kind.name}, {fault.for_s:.1f} s")
                 happened = Struck(
                     number=fault.number,
@@ -102,18 +102,6 @@ class Breaker:
         if not self._locks["gateway"].locked():
             async with self._locks["gateway"]:
                 await self._house.mend()
-
-    async def _settle(self) -> None:
-        """Nothing is left of earlier faults. Where one of them killed a worker, its holds have run out and their
-        receipts are posted: they are in nobody's memory, and a Redis that forgets them would take them with it."""
-        await asyncio.sleep(_SETTLES_S)
-        if any(fault.loses for fault in self._since_exclusive()):
-            await asyncio.sleep(self._lease_s + _SWEPT_S)
-
-    def _since_exclusive(self) -> list[Struck]:
-        """The faults after the last one that was alone."""
-        at = [number for number, fault in enumerate(self.struck) if fault.target == EXCLUSIVE]
-        return self.struck[at[-1] + 1 if at else 0 :]
 
     async def _hit(self, fault: Fault, happened: Struck) -> bool:
         match fault.kind.target:
@@ -185,6 +173,17 @@ async def _hit_server(server: Victim, fault: Fault, family: Callable[[], list[in
         await server.kill()
     await asyncio.sleep(fault.for_s)
     await server.start()
+
+
+def calm_before_s(struck: Sequence[Struck], lease_s: float) -> float:
+    """The seconds from the end of all other faults to one that is alone. Pure.
+
+    Where a worker was killed since the last one that was alone, its holds run out meanwhile, and their receipts are
+    posted: they are in nobody's memory, and a Redis that forgets them would take them with it.
+    """
+    alone = [number for number, fault in enumerate(struck) if fault.target == EXCLUSIVE]
+    since = struck[alone[-1] + 1 if alone else 0 :]
+    return _SETTLES_S + (lease_s + _SWEPT_S if any(fault.loses for fault in since) else 0.0)
 
 
 class Tally(msgspec.Struct):

@@ -62,7 +62,7 @@ async def promote_lagging_replica(redis: RedisService, lag_s: float) -> Loss:
     apply what waits in its socket.
     """
     master, replica = redis.server, await redis.new_replica()
-    replica.ask(b"REPLICAOF NO ONE")
+    replica.order(b"REPLICAOF NO ONE")
     kept, kept_bytes = replica.streams(), _offset(replica.info(b"replication"))
     await asyncio.sleep(lag_s)
     had, had_bytes = master.streams(), _offset(master.info(b"replication"))

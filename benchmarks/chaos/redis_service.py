@@ -73,7 +73,7 @@ class RedisService(Victim):
         replica = self._new_server()
         await replica.start()
         # Only by a command: with an option it would follow again after each restart.
-        replica.ask(b"REPLICAOF 127.0.0.1 %d" % self.server.port)
+        replica.order(b"REPLICAOF 127.0.0.1 %d" % self.server.port)
         async with asyncio.timeout(START_S):
             while not _follows(replica):
                 await asyncio.sleep(0.05)

@@ -19,6 +19,7 @@ from benchmarks.chaos.victims import START_S, STOP_S, Victim, strike
 from benchmarks.gateway import free_port
 
 HERE = Path(__file__).parents[2]
+_TEXT_TRIES = 5
 
 
 def _redis_server() -> str:
@@ -82,16 +83,29 @@ class Redis(Victim):
         """One command of words without spaces; empty where the server does not answer."""
         return self._call(*command.split())
 
+    def order(self, command: bytes) -> None:
+        """One command of words without spaces. Raises ConnectionError where the server does not say OK."""
+        if not (reply := self.ask(command)).startswith(b"+OK"):
+            raise ConnectionError(f"{self.name} answers {command!r} with {reply!r}")
+
     def info(self, section: bytes) -> dict[str, str]:
-        """The fields of a section of INFO; empty where the server does not answer."""
-        lines = self._call(b"INFO", section).decode().splitlines()
-        return dict(line.split(":", 1) for line in lines if ":" in line)
+        """The fields of a section of INFO. Raises ConnectionError where the server does not answer."""
+        return dict(line.split(":", 1) for line in self._text(b"INFO", section).splitlines() if ":" in line)
 
     def streams(self) -> dict[str, Stream]:
-        """The streams of receipts that have had an entry, by shard."""
-        _, _, text = self._call(b"EVAL", _STREAMS, b"0").decode().partition("\r\n")
-        found = (line.split() for line in text.strip().split(";") if line)
+        """The streams of receipts that have had an entry, by shard. Raises ConnectionError where the server does not
+        answer: nothing would look like all was lost."""
+        found = (line.split() for line in self._text(b"EVAL", _STREAMS, b"0").split(";") if line)
         return {shard: Stream(last_id, int(unacknowledged)) for shard, last_id, unacknowledged in found}
+
+    def _text(self, *parts: bytes) -> str:
+        """A reply of one string, asked for several times on a busy machine."""
+        reply = b""
+        for _ in range(_TEXT_TRIES):
+            reply = self._call(*parts)
+            if reply.startswith(b"$"):
+                return reply.decode().partition("\r\n")[2].strip()
+        raise ConnectionError(f"{self.name} answers {parts[0]!r} with {reply!r}")
 
     def _call(self, *parts: bytes) -> bytes:
         try:
