@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks.chaos.by_kind import KindResult, results_by_kind
 from benchmarks.chaos.errand import PROMPT_TOKENS, Errand, Sent, Served, Struck
-from benchmarks.chaos.judge import Finding, judge_money, judge_requests
 from benchmarks.chaos.faults import calm_before_s
+from benchmarks.chaos.judge import Finding, judge_money, judge_requests
 from benchmarks.chaos.lost_writes import streams_lost
 from benchmarks.chaos.match import is_rebuilding, match
 from benchmarks.chaos.money_in import Paid, Verified, Watch
