@@ -18,7 +18,7 @@ import msgspec
 import uvloop
 from rich.console import Console
 
-from benchmarks.chaos.plan import draw, kinds
+from benchmarks.chaos.plan import Kind, draw, kinds
 from benchmarks.chaos.play import CALM_S, Result, play
 from benchmarks.chaos.report import figures, show
 from benchmarks.chaos.servers import HERE
@@ -27,6 +27,7 @@ from benchmarks.chaos.stage import Setting, stage
 _START_MOST_S = 90.0
 _REPAIR_MOST_S = 60.0  # what one fault may take beyond its time
 _SHORT_SEED = 2
+_SHORT_FAULTS = 11
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     faults: int
     minutes: float
     short: bool
-    emptied: bool
+    among: list[Kind]
     json: Path | None
     keep: Path | None
 
@@ -48,8 +49,10 @@ def _options() -> Options:
     parser.add_argument("--minutes", type=float, help="of faults; 5 unless --short")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="postgres")
     parser.add_argument("--cluster", action="store_true", help="Redis is a cluster of three nodes")
-    parser.add_argument("--short", action="store_true", help=f"10 faults in half a minute, seed {_SHORT_SEED}")
-    parser.add_argument("--emptied", action="store_true", help="also empty Redis: what was not posted yet is lost")
+    short = f"{_SHORT_FAULTS} faults in half a minute, seed {_SHORT_SEED}"
+    parser.add_argument("--short", action="store_true", help=short)
+    parser.add_argument("--only", default="", metavar="TEXT", help="faults whose name has this text, such as 'Redis'")
+    parser.add_argument("--emptied", action="store_true", help="also empty Redis at any moment")
     parser.add_argument("--lease", type=int, default=5, help="seconds that a hold outlives its worker")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--clients", type=int, default=24)
@@ -58,21 +61,26 @@ def _options() -> Options:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="an empty directory for logs and data, left there")
     given = parser.parse_args()
     drawn = _SHORT_SEED if given.short else time.time_ns() // 1000 % 1_000_000
+    setting = Setting(
+        seed=drawn if given.seed is None else given.seed,
+        checkout=given.checkout.resolve(),
+        database=given.database,
+        cluster=given.cluster,
+        lease_s=max(2, min(given.lease, 60)),
+        workers=max(1, min(given.workers, 8)),
+        clients=max(8, min(given.clients, 200)),
+        top_up_every_s=1.0,
+    )
+    possible = kinds(setting.database, setting.lease_s, emptied=given.emptied, cluster=setting.cluster)
+    among = [kind for kind in possible if given.only in kind.name]
+    if not among:
+        parser.error(f"no fault has {given.only!r} in its name")
     return Options(
-        setting=Setting(
-            seed=drawn if given.seed is None else given.seed,
-            checkout=given.checkout.resolve(),
-            database=given.database,
-            cluster=given.cluster,
-            lease_s=max(2, min(given.lease, 60)),
-            workers=max(1, min(given.workers, 8)),
-            clients=max(8, min(given.clients, 200)),
-            top_up_every_s=1.0,
-        ),
-        faults=max(1, min(given.faults or (10 if given.short else 60), 1000)),
+        setting=setting,
+        faults=max(1, min(given.faults or (_SHORT_FAULTS if given.short else 60), 1000)),
         minutes=max(0.1, min(given.minutes or (0.5 if given.short else 5.0), 120.0)),
         short=given.short,
-        emptied=given.emptied,
+        among=among,
         json=given.json,
         keep=given.keep,
     )
@@ -81,8 +89,7 @@ def _options() -> Options:
 async def _run(options: Options, directory: Path, console: Console) -> Result:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]
     setting = options.setting
-    among = kinds(setting.database, setting.lease_s, emptied=options.emptied)
-    plan = draw(setting.seed, options.faults, options.minutes * 60, among, short=options.short)
+    plan = draw(setting.seed, options.faults, options.minutes * 60, options.among, short=options.short)
     most_s = _START_MOST_S + options.minutes * 90 + options.faults * _REPAIR_MOST_S + 3 * CALM_S
     started = time.monotonic()
 
@@ -122,7 +129,13 @@ def main() -> int:
         return 2
     show(result, title, console)
     if options.json:
-        report = {"title": title, "setting": setting, "figures": figures(result), "findings": result.findings}
+        report = {
+            "title": title,
+            "setting": setting,
+            "figures": figures(result),
+            "by_kind": result.by_kind,
+            "findings": result.findings,
+        }
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report, enc_hook=str)))
     differs = any(finding.difference for finding in result.findings)
     if differs or options.keep:

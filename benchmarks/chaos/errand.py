@@ -64,11 +64,13 @@ class Served(msgspec.Struct):
 
 
 class Struck(msgspec.Struct, kw_only=True):
-    """A fault as it happened; `did` is False where its victim was not there to be hit."""
+    """A fault as it happened; `did` is False where its victim was not there to be hit. `note` says how much one that
+    `loses_writes` took from Redis."""
 
     number: int
     kind: str
     loses: bool
+    loses_writes: bool = False
     target: str
     began_ms: int
     ended_ms: int = 0

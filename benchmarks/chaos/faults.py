@@ -1,7 +1,7 @@
 """Carries a plan out: each fault at its time, on whoever is its victim then.
 
-Faults of one target wait for each other; at most two are under way at once. What was killed is started again, as the
-process manager of a real installation would.
+Faults of one target wait for each other; at most two are under way at once, and those that hit everything are under way
+alone. What was killed is started again, as the process manager of a real installation would.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from benchmarks.chaos.errand import Struck
+from benchmarks.chaos.lost_writes import strike_redis
+from benchmarks.chaos.plan import EXCLUSIVE
 from benchmarks.chaos.victims import paused, strike
 
 if TYPE_CHECKING:
@@ -22,13 +24,14 @@ if TYPE_CHECKING:
 
     from benchmarks.chaos.house import House
     from benchmarks.chaos.plan import Fault
-    from benchmarks.chaos.servers import Postgres, Redis, RedisCluster
+    from benchmarks.chaos.redis_service import RedisService
+    from benchmarks.chaos.servers import Postgres, RedisCluster
     from benchmarks.chaos.victims import Victim
 
 _FINDS_S = 100.0  # a slow start on a busy machine, twice
 _SETTLES_S = 2.0
+_SWEPT_S = 3.0  # until the receipts of holds that have run out are posted
 _OVERLAP_MOST = 2
-_EXCLUSIVE = "everything"
 
 
 def now_ms() -> int:
@@ -40,11 +43,16 @@ class Breaker:
     """Knows everyone who can be hit. `struck` grows as faults happen."""
 
     def __init__(
-        self, house: House, redis: Redis | RedisCluster, postgres: Postgres | None, say: Callable[[str], None]
+        self,
+        house: House,
+        redis: RedisService | RedisCluster,
+        postgres: Postgres | None,
+        lease_s: float,
+        say: Callable[[str], None],
     ) -> None:
         self.struck: list[Struck] = []
         self._house, self._redis, self._postgres = house, redis, postgres
-        self._say = say
+        self._lease_s, self._say = lease_s, say
         self._locks: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._room = asyncio.Semaphore(_OVERLAP_MOST)
 
@@ -53,7 +61,7 @@ class Breaker:
         async with asyncio.TaskGroup() as tasks:
             for fault in plan:
                 await asyncio.sleep(fault.after_s)
-                places = _OVERLAP_MOST if fault.kind.target == _EXCLUSIVE else 1
+                places = _OVERLAP_MOST if fault.kind.target == EXCLUSIVE else 1
                 for _ in range(places):
                     await self._room.acquire()
                 tasks.create_task(self._one(fault, places))
@@ -61,13 +69,16 @@ class Breaker:
     async def _one(self, fault: Fault, places: int) -> None:
         try:
             async with self._locks[fault.kind.target]:
-                if fault.kind.target in ("worker", "bookkeeper"):
+                if fault.kind.target in ("worker", "bookkeeper", EXCLUSIVE):
                     await self._mend()
+                if fault.kind.target == EXCLUSIVE:
+                    await asyncio.sleep(calm_before_s(self.struck, self._lease_s))
                 self._say(f"{fault.number}: {fault.kind.name}, {fault.for_s:.1f} s")
                 happened = Struck(
                     number=fault.number,
                     kind=fault.kind.name,
                     loses=fault.kind.loses,
+                    loses_writes=fault.kind.loses_writes,
                     target=fault.kind.target,
                     began_ms=now_ms(),
                 )
@@ -79,6 +90,9 @@ class Breaker:
                     raise
                 finally:
                     happened.ended_ms = now_ms()
+                if fault.kind.target == EXCLUSIVE:
+                    self._say(f"{fault.number}: {happened.note}")
+                    await asyncio.sleep(_SETTLES_S)
         finally:
             for _ in range(places):
                 self._room.release()
@@ -106,8 +120,10 @@ class Breaker:
                 # What was left over and in the way was killed by us, with the requests that it still served.
                 happened.loses = happened.loses or self._house.kept_out > kept_out
             case "everything":
-                await asyncio.sleep(_SETTLES_S)
-                return self._redis.ask(b"FLUSHALL").startswith(b"+OK")
+                database = self._house.database_file if self._postgres is None else self._postgres.url
+                loss = await strike_redis(fault.kind.name, self._redis, database, fault.for_s)
+                happened.note = loss.note
+                return loss.happened
         return True
 
     async def _hit_child(self, role: str, fault: Fault) -> bool:
@@ -157,6 +173,17 @@ async def _hit_server(server: Victim, fault: Fault, family: Callable[[], list[in
         await server.kill()
     await asyncio.sleep(fault.for_s)
     await server.start()
+
+
+def calm_before_s(struck: Sequence[Struck], lease_s: float) -> float:
+    """The seconds from the end of all other faults to one that is alone. Pure.
+
+    Where a worker was killed since the last one that was alone, its holds run out meanwhile, and their receipts are
+    posted: they are in nobody's memory, and a Redis that forgets them would take them with it.
+    """
+    alone = [number for number, fault in enumerate(struck) if fault.target == EXCLUSIVE]
+    since = struck[alone[-1] + 1 if alone else 0 :]
+    return _SETTLES_S + (lease_s + _SWEPT_S if any(fault.loses for fault in since) else 0.0)
 
 
 class Tally(msgspec.Struct):

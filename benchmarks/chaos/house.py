@@ -44,6 +44,7 @@ class House(Victim):
         self.url = f"http://127.0.0.1:{self.port}"
         self.unplanned = self.kept_out = 0
         self.exits: list[int | None] = []
+        self.database_file = data / "tollgate.db"  # where no URL is given
         self._spool = data / "spool"
         self._mark = b"TOLLGATE_DATA_DIR=" + bytes(data)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TOLLGATE_")}

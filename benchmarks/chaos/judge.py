@@ -2,7 +2,8 @@
 
 What a kill excuses is counted apart and not more than that: a request that its worker took with it has a receipt that
 says `expired` and charges nothing, and somebody must have killed a worker, or cut it off from Redis before it was
-admitted, while it ran. An answer that its client has in full is never excused.
+admitted, while it ran. An answer that its client has in full is never excused. Neither is a receipt that is missing,
+whatever Redis lost: workers keep their settlements until they are posted.
 """
 
 from __future__ import annotations
@@ -67,12 +68,17 @@ def is_excused(case: Case, struck: Sequence[Struck]) -> bool:
         return False
     faults = overlapping(case, struck)
     never_relayed = not case.served.seen
-    return any(f.loses or (never_relayed and f.target == "redis") for f in faults)
+    return any(f.loses or (never_relayed and (f.target == "redis" or f.loses_writes)) for f in faults)
 
 
-def is_emptied(case: Case, struck: Sequence[Struck]) -> bool:
-    """Redis was emptied before the bookkeeper had the receipt: that is lost, with its charge."""
-    return case.receipt is None and any(fault.kind == "empty Redis" for fault in overlapping(case, struck))
+def is_lost(case: Case) -> bool:
+    """The upstream saw it, and no receipt says so."""
+    return case.served.seen > 0 and case.receipt is None
+
+
+def is_double(case: Case) -> bool:
+    """It has two receipts."""
+    return len(case.receipts) > 1
 
 
 def judge_requests(cases: Mapping[int, Case], strays: Sequence[Receipt], struck: Sequence[Struck]) -> list[Finding]:
@@ -87,13 +93,13 @@ def judge_requests(cases: Mapping[int, Case], strays: Sequence[Receipt], struck:
     return [
         none(
             "requests that the upstream saw, without a receipt",
-            (c for c in every if c.served.seen and c.receipt is None and not is_emptied(c, struck)),
+            (c for c in every if is_lost(c)),
         ),
-        none("requests with two receipts", (c for c in every if len(c.receipts) > 1)),
+        none("requests with two receipts", (c for c in every if is_double(c))),
         stray,
         none(
             "whole answers that are not charged in full",
-            (c for c in every if c.sent.outcome == "answered" and not paid_in_full(c) and not is_emptied(c, struck)),
+            (c for c in every if c.sent.outcome == "answered" and not paid_in_full(c)),
         ),
         none(
             "served in full, without its full charge and without an excuse",

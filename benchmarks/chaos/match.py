@@ -17,6 +17,7 @@ from benchmarks.chaos.office import Receipt
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+REBUILD_MOST_MS = 10_000  # after a fault that took writes from Redis, until all of them are made good
 _SLACK_MS = 1000
 _LATE_MS = 60_000  # a request may wait so long at a door that nobody opens
 _READS_ON_MS = 12_000  # after its customer has gone, an answer is read to its end, within bounds
@@ -87,6 +88,15 @@ def _by_time(receipt: Receipt, own: Sequence[Case]) -> Case | None:
         if not sent.request_id and not case.receipts and sent.outcome not in ("refused", "unreachable"):
             return case
     return None
+
+
+def is_rebuilding(struck: Iterable[Struck], began_ms: int, ended_ms: int) -> bool:
+    """Whether Redis lost writes, or had lost them less than `REBUILD_MOST_MS` before, at any time between the two."""
+    return any(
+        fault.began_ms <= ended_ms and (not fault.ended_ms or fault.ended_ms + REBUILD_MOST_MS >= began_ms)
+        for fault in struck
+        if fault.loses_writes
+    )
 
 
 def overlapping(case: Case, struck: Iterable[Struck]) -> list[Struck]:

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING
 import httpx
 import msgspec
 
+from benchmarks.chaos.faults import now_ms
+from benchmarks.chaos.match import is_rebuilding
 from benchmarks.chaos.office import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from benchmarks.chaos.errand import Struck
     from benchmarks.chaos.office import Office
 
 _RETRY_S = 0.3
 _TRIES_MAX = 200
-_LOOK_EVERY_S = 0.5
-_VERIFY_EVERY = 12  # looks
 AWAY = (httpx.TransportError, Refused)
 
 
@@ -67,35 +68,67 @@ class Payer:
         raise TimeoutError(f"payment {key} was never acknowledged")
 
 
+class Verified(msgspec.Struct, frozen=True):
+    """What the ledger said of itself, and when."""
+
+    at_ms: int
+    drift_nano: int
+
+
 class Watch(msgspec.Struct):
-    """What was seen of the wallets and the ledger while things broke."""
+    """What was seen of the wallets and the ledger while things broke. Looks and verdicts while Redis is being rebuilt,
+    after it lost writes, are counted in `rebuilding` and nowhere else: a balance may be on its way then."""
 
     looks: int = 0
+    rebuilding: int = 0
     below_zero: int = 0
     held_beyond: int = 0
     verdicts: int = 0
     not_ok: int = 0
     lowest_nano: int | None = None
     problems: list[str] = []
+    verified: list[Verified] = []
 
-    async def run(self, office: Office, accounts: Sequence[str], stopping: asyncio.Event) -> None:
+    async def run(
+        self,
+        office: Office,
+        accounts: Sequence[str],
+        struck: Sequence[Struck],
+        stopping: asyncio.Event,
+        *,
+        every_s: float = 0.5,
+        verify_every: int = 12,
+    ) -> None:
+        """Looks every so many seconds until `stopping`, and verifies every so many looks; `struck` grows meanwhile."""
         rounds = 0
         while not stopping.is_set():
             rounds += 1
             for account_id in accounts:
                 with contextlib.suppress(*AWAY):
-                    await self._look(office, account_id)
-            if rounds % _VERIFY_EVERY == 0:
+                    await self._look(office, account_id, struck)
+            if rounds % verify_every == 0:
                 with contextlib.suppress(*AWAY):
-                    verdict, problems = await office.verdict()
-                    self.verdicts += 1
-                    self.not_ok += not verdict.ok
-                    self.problems += problems[:5]
+                    await self._verify(office, struck)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), _LOOK_EVERY_S)
+                await asyncio.wait_for(stopping.wait(), every_s)
 
-    async def _look(self, office: Office, account_id: str) -> None:
+    async def _verify(self, office: Office, struck: Sequence[Struck]) -> None:
+        began_ms = now_ms()
+        verdict, problems = await office.verdict()
+        if is_rebuilding(struck, began_ms, now_ms()):
+            self.rebuilding += 1
+            return
+        self.verdicts += 1
+        self.not_ok += not verdict.ok
+        self.problems += problems[:5]
+        self.verified.append(Verified(began_ms, verdict.drift_nano))
+
+    async def _look(self, office: Office, account_id: str, struck: Sequence[Struck]) -> None:
+        began_ms = now_ms()
         wallet = await office.wallet(account_id)
+        if is_rebuilding(struck, began_ms, now_ms()):
+            self.rebuilding += 1
+            return
         self.looks += 1
         self.below_zero += wallet.balance_nano < 0
         self.held_beyond += wallet.held_nano > max(0, wallet.balance_nano)

@@ -1,7 +1,7 @@
 """Which faults come when: drawn from a seed, before anything runs. Pure.
 
 Every kind comes up equally often: kinds are dealt from a bag that is filled again when it is empty. Faults of different
-targets may overlap; those of one target follow each other.
+targets may overlap, but for those that hit `everything`; those of one target follow each other.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ if TYPE_CHECKING:
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """A kind of fault: whom it hits, and for how long (s). `loses` says that requests may end without a word."""
+    """A kind of fault: whom it hits, and for how long (s). `loses` says that requests may end without a word,
+    `loses_writes` that Redis forgets what it had acknowledged."""
 
     name: str
     target: str
     low_s: float = 0.0
     high_s: float = 0.0
     loses: bool = False
+    loses_writes: bool = False
 
+
+EXCLUSIVE = "everything"  # as a target: no other fault is under way, and nothing is left of one
 
 KINDS = (
     Kind("kill a worker", "worker", loses=True),
@@ -43,10 +47,17 @@ KINDS = (
     Kind("restart the gateway", "gateway"),
 )
 OUTAGE = Kind("Redis away beyond a lease", "redis", 1.3, 1.6)  # in leases
-# Not among the others unless asked for: it takes away what the gateway never said that it could do without.
-EMPTIED = Kind("empty Redis", "everything")
+BATCH_IN_HAND = Kind("empty Redis while a batch is in hand", EXCLUSIVE, 0.3, 1.0, loses_writes=True)
+# Of a Redis that is a single server; a cluster of this run has no replicas, and no address that can be moved.
+OLDER_STATES = (
+    Kind("promote a lagging replica", EXCLUSIVE, 0.3, 1.5, loses_writes=True),
+    Kind("an everysec Redis loses its last second", EXCLUSIVE, 0.5, 1.5, loses_writes=True),
+    Kind("restore an older copy", EXCLUSIVE, 2.0, 10.0, loses_writes=True),
+)
+EMPTIED = Kind("empty Redis", EXCLUSIVE, loses_writes=True)
 # In a short run these come first, so that each is seen; those that a gateway needs long to come back from are the last.
 _FIRST = (
+    "promote a lagging replica",
     "pause Redis",
     "kill a worker",
     "kill PostgreSQL",
@@ -70,11 +81,14 @@ class Fault(msgspec.Struct, frozen=True):
     pick: float
 
 
-def kinds(database: str, lease_s: float, *, emptied: bool) -> list[Kind]:
-    """What can be done to a gateway on this database."""
+def kinds(database: str, lease_s: float, *, emptied: bool, cluster: bool = False) -> list[Kind]:
+    """What can be done to a gateway on this database; `cluster`: on a Redis of several nodes."""
     found = [kind for kind in KINDS if kind.target != "postgres" or database == "postgres"]
     low_s, high_s = OUTAGE.low_s * lease_s, OUTAGE.high_s * lease_s
     found.append(msgspec.structs.replace(OUTAGE, low_s=low_s, high_s=high_s))
+    found.append(BATCH_IN_HAND)
+    if not cluster:
+        found += OLDER_STATES
     if emptied:
         found.append(EMPTIED)
     return found

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from benchmarks.chaos.by_kind import KindResult, results_by_kind
 from benchmarks.chaos.clients import Book, Client
 from benchmarks.chaos.errand import Errand, Struck
-from benchmarks.chaos.faults import Breaker
+from benchmarks.chaos.faults import Breaker, now_ms
 from benchmarks.chaos.judge import Finding, judge_money, judge_requests
 from benchmarks.chaos.match import Case, match
-from benchmarks.chaos.money_in import AWAY, Watch
+from benchmarks.chaos.money_in import AWAY, Verified, Watch
 from benchmarks.chaos.office import Receipt
 from benchmarks.chaos.stage import POOR_USD
 from benchmarks.chaos.upstream import read_journal
@@ -40,6 +41,7 @@ class Result(msgspec.Struct, kw_only=True):
     cases: dict[int, Case]
     struck: list[Struck]
     findings: list[Finding]
+    by_kind: list[KindResult]
     receipts: list[Receipt]
     paid_count: int
     paid_calls: int
@@ -51,11 +53,11 @@ class Result(msgspec.Struct, kw_only=True):
 async def play(on: Stage, plan: Sequence[Fault]) -> Result:
     """The whole run. Raises TimeoutError where something does not come back."""
     book, watch, stopping, calm = Book(_REQUESTS_MAX), Watch(), asyncio.Event(), asyncio.Event()
-    breaker = Breaker(on.house, on.redis, on.postgres, on.say)
+    breaker = Breaker(on.house, on.redis, on.postgres, on.setting.lease_s, on.say)
     clients = [Client(on.house.port, caller, book, random.Random(on.rng.random())) for caller in on.callers]
     started = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(watch.run(on.office, on.accounts, calm))
+        tasks.create_task(watch.run(on.office, on.accounts, breaker.struck, calm))
         for client in clients:
             tasks.create_task(client.run(stopping))
         tasks.create_task(on.payer.run(on.poor, _TOP_UP_USD, on.setting.top_up_every_s, stopping))
@@ -74,6 +76,7 @@ async def play(on: Stage, plan: Sequence[Fault]) -> Result:
         cases=findings[1],
         struck=breaker.struck,
         findings=findings[0],
+        by_kind=results_by_kind(findings[1].values(), breaker.struck, watch.verified),
         receipts=findings[2],
         paid_count=on.payer.paid.count,
         paid_calls=on.payer.paid.calls,
@@ -129,6 +132,7 @@ async def _judge(
     receipts = [receipt for account_id in on.accounts async for receipt in on.office.receipts(account_id)]
     wallets = await _wallets(on)
     verdict, problems = await _verdict(on)
+    watch.verified.append(Verified(now_ms(), verdict.drift_nano))
     verified = await on.house.verify()
     await on.house.drain()
     left = await on.house.left_behind()

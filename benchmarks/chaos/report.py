@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from benchmarks.chaos.faults import tally
-from benchmarks.chaos.judge import is_emptied, is_excused
+from benchmarks.chaos.judge import is_excused
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from benchmarks.chaos.errand import Sent
     from benchmarks.chaos.office import Receipt
     from benchmarks.chaos.play import Result
+
+
+_BY_KIND = ("carried out", "lost", "twice", "drift after the repair, nano-USD")
 
 
 def figures(result: Result) -> dict[str, dict[str, int]]:
@@ -41,7 +44,6 @@ def figures(result: Result) -> dict[str, dict[str, int]]:
         "receipts": dict(sorted(Counter(_receipt(r) for r in result.receipts).items())),
         "excused": {
             "expired, explained by a kill": sum(is_excused(c, result.struck) for c in cases),
-            "lost with an emptied Redis": sum(is_emptied(c, result.struck) and c.served.seen > 0 for c in cases),
         },
         "latency of whole answers, ms": {
             "p50": _at(answered, 0.5),
@@ -53,6 +55,7 @@ def figures(result: Result) -> dict[str, dict[str, int]]:
         "payments": {"made": result.paid_count, "calls for them": result.paid_calls},
         "watch": {
             "looks at a wallet": result.watch.looks,
+            "looks while Redis was being rebuilt": result.watch.rebuilding,
             "verdicts": result.watch.verdicts,
             "lowest balance seen, nano-USD": result.watch.lowest_nano or 0,
         },
@@ -73,6 +76,18 @@ def _at(values: list[int], share: float) -> int:
     return values[min(len(values) - 1, int(share * len(values)))] if values else 0
 
 
+def _by_kind(result: Result) -> Table:
+    table = Table(title="Faults that took writes from Redis", title_justify="left")
+    table.add_column("fault")
+    for name in _BY_KIND:
+        table.add_column(name, justify="right")
+    for kind in result.by_kind:
+        wrong = kind.lost or kind.twice or kind.drift_nano
+        numbers = (kind.done, kind.lost, kind.twice, kind.drift_nano)
+        table.add_row(kind.kind, *(f"{number:,}" for number in numbers), style="bold red" if wrong else None)
+    return table
+
+
 def show(result: Result, title: str, console: Console) -> None:
     """Print the tables."""
     table = Table(title=title, title_justify="left")
@@ -84,6 +99,8 @@ def show(result: Result, title: str, console: Console) -> None:
             table.add_row("" if number else name, what, f"{count:,}")
         table.add_section()
     console.print(table)
+    if result.by_kind:
+        console.print(_by_kind(result))
     books = Table(title=f"The books, {result.calm_s:.0f} s after the last fault", title_justify="left")
     books.add_column("must agree")
     for name in ("expected", "found", "difference"):

@@ -13,11 +13,13 @@ import warnings
 from pathlib import Path
 
 import asyncpg
+import msgspec
 
 from benchmarks.chaos.victims import START_S, STOP_S, Victim, strike
 from benchmarks.gateway import free_port
 
 HERE = Path(__file__).parents[2]
+_TEXT_TRIES = 5
 
 
 def _redis_server() -> str:
@@ -27,19 +29,48 @@ def _redis_server() -> str:
     return str(Path(spec.origin).parent / "bin" / "redis-server")
 
 
-class Redis(Victim):
-    """A redis-server with every acknowledged write on disk, as the gateway asks for: on a unix socket, or, as a node of
-    a cluster, on a port."""
+# The last id of each stream of receipts, and how many of its entries were read and not acknowledged, a line a shard.
+_STREAMS = b"""
+local lines = {}
+for shard = 0, 1023 do
+    local key = '{s' .. shard .. '}:receipts'
+    local stream = redis.pcall('XINFO', 'STREAM', key)
+    if not stream.err then
+        local last, unacknowledged = '', 0
+        for at = 1, #stream, 2 do
+            if stream[at] == 'last-generated-id' then last = stream[at + 1] end
+        end
+        for _, group in ipairs(redis.call('XINFO', 'GROUPS', key)) do
+            for at = 1, #group, 2 do
+                if group[at] == 'pending' then unacknowledged = unacknowledged + group[at + 1] end
+            end
+        end
+        if last ~= '0-0' then lines[#lines + 1] = 's' .. shard .. ' ' .. last .. ' ' .. unacknowledged end
+    end
+end
+return table.concat(lines, ';')
+"""
 
-    def __init__(self, directory: Path, name: str = "redis", port: int = 0) -> None:
+
+class Stream(msgspec.Struct, frozen=True):
+    """A stream of receipts: the id of its last entry, `<ms>-<number>`, and how many were read and not acknowledged."""
+
+    last_id: str
+    unacknowledged: int
+
+
+class Redis(Victim):
+    """A redis-server with every acknowledged write on disk, as the gateway asks for, on a unix socket and a port."""
+
+    def __init__(self, directory: Path, name: str, port: int, *, cluster: bool = False) -> None:
         self.port = port
-        self._socket = directory / f"{name}.sock"
-        self.url = f"redis://127.0.0.1:{port}" if port else f"unix://{self._socket}"
+        self.socket = directory / f"{name}.sock"
         home = directory / name
         home.mkdir()
-        options = f"--port {port} --bind 127.0.0.1 --unixsocket {self._socket} --dir {home}"
+        self.append_only_file = home / "appendonly.aof"
+        options = f"--port {port} --bind 127.0.0.1 --unixsocket {self.socket} --dir {home}"
         options += " --appendonly yes --appendfsync always"
-        if port:
+        if cluster:
             options += " --cluster-enabled yes --cluster-node-timeout 1000"
         command = [_redis_server(), *options.split()]
         command += ["--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no", "--loglevel", "warning"]
@@ -49,13 +80,40 @@ class Redis(Victim):
         return self.ask(b"PING").startswith(b"+PONG")
 
     def ask(self, command: bytes) -> bytes:
-        """One inline command; empty where it does not answer."""
+        """One command of words without spaces; empty where the server does not answer."""
+        return self._call(*command.split())
+
+    def order(self, command: bytes) -> None:
+        """One command of words without spaces. Raises ConnectionError where the server does not say OK."""
+        if not (reply := self.ask(command)).startswith(b"+OK"):
+            raise ConnectionError(f"{self.name} answers {command!r} with {reply!r}")
+
+    def info(self, section: bytes) -> dict[str, str]:
+        """The fields of a section of INFO. Raises ConnectionError where the server does not answer."""
+        return dict(line.split(":", 1) for line in self._text(b"INFO", section).splitlines() if ":" in line)
+
+    def streams(self) -> dict[str, Stream]:
+        """The streams of receipts that have had an entry, by shard. Raises ConnectionError where the server does not
+        answer: nothing would look like all was lost."""
+        found = (line.split() for line in self._text(b"EVAL", _STREAMS, b"0").split(";") if line)
+        return {shard: Stream(last_id, int(unacknowledged)) for shard, last_id, unacknowledged in found}
+
+    def _text(self, *parts: bytes) -> str:
+        """A reply of one string, asked for several times on a busy machine."""
+        reply = b""
+        for _ in range(_TEXT_TRIES):
+            reply = self._call(*parts)
+            if reply.startswith(b"$"):
+                return reply.decode().partition("\r\n")[2].strip()
+        raise ConnectionError(f"{self.name} answers {parts[0]!r} with {reply!r}")
+
+    def _call(self, *parts: bytes) -> bytes:
         try:
             with socket.socket(socket.AF_UNIX) as link:
                 link.settimeout(2)
-                link.connect(str(self._socket))
-                link.sendall(command + b"\r\n")
-                return link.recv(4096)
+                link.connect(str(self.socket))
+                link.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+                return link.recv(1 << 16)
         except OSError:
             return b""
 
@@ -67,7 +125,7 @@ class RedisCluster(Victim):
 
     def __init__(self, directory: Path) -> None:
         super().__init__([], directory, "redis")
-        self.nodes = [Redis(directory, f"redis-{number}", _port_with_bus()) for number in range(len(self._SLOTS))]
+        self.nodes = [Redis(directory, f"redis-{n}", _port_with_bus(), cluster=True) for n in range(len(self._SLOTS))]
         self.url = "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         self._turn = 0
         self._joined = False
@@ -95,6 +153,10 @@ class RedisCluster(Victim):
     def ask(self, command: bytes) -> bytes:
         """Every node; what the last one answers."""
         return [node.ask(command) for node in self.nodes][-1]
+
+    def streams(self) -> dict[str, Stream]:
+        """Those of every node."""
+        return {shard: stream for node in self.nodes for shard, stream in node.streams().items()}
 
     def end(self) -> None:
         for node in self.nodes:

@@ -13,7 +13,8 @@ from benchmarks.chaos.clients import Caller
 from benchmarks.chaos.house import House
 from benchmarks.chaos.money_in import Payer
 from benchmarks.chaos.office import Office
-from benchmarks.chaos.servers import Postgres, Redis, RedisCluster, Upstream
+from benchmarks.chaos.redis_service import RedisService
+from benchmarks.chaos.servers import Postgres, RedisCluster, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -41,7 +42,7 @@ class Stage:
     def __init__(self, setting: Setting, directory: Path, say: Callable[[str], None]) -> None:
         self.setting, self.say = setting, say
         self.rng = random.Random(setting.seed + 1)
-        self.redis = RedisCluster(directory) if setting.cluster else Redis(directory)
+        self.redis = RedisCluster(directory) if setting.cluster else RedisService(directory)
         self.postgres = Postgres(directory) if setting.database == "postgres" else None
         self.upstream = Upstream(directory)
         self.house = House(
