@@ -1,15 +1,19 @@
 """The back rooms, joined: what the bookkeeper, verify and the workers share. No web framework, no transport."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
+from typing import Any
 
+from app.alerts.outbox import raise_alert
 from app.base.clock import monotonic_ms, now_ms
 from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.ids import digest, made_at_ms
 from app.base.receipt import Usage
 from app.base.redis import embedded_url
-from app.base.wire import Wire
+from app.base.redis_checks import Finding, check_redis, read_facts
+from app.base.wire import Connected, Wire
 from app.catalog.installation import read_installation
 from app.catalog.keys import key_of_secret, write_uses
 from app.catalog.pricing import Prices, amount_nano
@@ -19,6 +23,7 @@ from app.ledger.bookkeeper import Bookkeeper
 from app.ledger.debits import Taken, take_back
 from app.ledger.posting import posted_among
 from app.ledger.rebuild import apply_credits, rebuild_wallet
+from app.ledger.repair import Repair, repair_wallets, wallet_ids
 from app.ledger.reports import find_receipt
 from app.ledger.stream import ReceiptStreams
 from app.ledger.verify import Verdict, verify
@@ -33,6 +38,9 @@ def redis_url(settings: Settings) -> str:
     return settings.redis_url or embedded_url(settings.data_dir)
 
 
+log = logging.getLogger("tollgate.redis")
+
+_DAY_MS = 86_400_000
 _POSTED_WITHIN_MS = 2_000
 _LOOK_EVERY_S = 0.1
 
@@ -46,13 +54,24 @@ class Books:
         self.epochs = epochs or Epochs(self.shards)
         self.admin_digest = digest(settings.admin_key) if settings.admin_key else bytes.fromhex(installation["admin"])
         self.database = Database(settings.database_url)
-        self.wire = Wire(redis_url(settings), greet=self.epochs.vouch)
+        self.wire = Wire(redis_url(settings), greet=self._greet)
+        self.redis_findings: tuple[Finding, ...] = ()
+        self._told_of_redis = ""
         self.wallets = Wallets(self.wire, self.shards, self.epochs)
         self.sealer = Sealer(settings.secret_key)
         self._prices: dict[str, Prices] = {}
 
     async def open(self) -> None:
         await self.wire.open()
+
+    async def _greet(self, server: Connected) -> None:
+        """Every connection to Redis: what does not fit is said, and who it is decides whether its data can be used."""
+        findings = check_redis(await read_facts(server))
+        for finding in findings:
+            if finding not in self.redis_findings:
+                log.warning("%s", finding.text)
+        self.redis_findings = findings
+        await self.epochs.vouch(server)
 
     async def close(self) -> None:
         await self.wire.close()
@@ -80,6 +99,27 @@ class Books:
 
     async def verify(self) -> Verdict:
         return await verify(self.database, self.wallets, self.price)
+
+    async def repair(self, why: str, *, is_trial: bool) -> list[Repair]:
+        """Puts every wallet in Redis right that differs from the books; with `is_trial` it only says which."""
+        async with self.database.read() as db:
+            account_ids = await wallet_ids(db)
+        return await repair_wallets(self.database, self.wallets, account_ids, why, is_trial=is_trial)
+
+    async def tell(self, kind: str, subject: str, details: dict[str, Any], once: str) -> None:
+        """Whoever runs the gateway hears of it, once. Raises ServiceUnavailable."""
+        async with self.database.write() as db:
+            await raise_alert(db, kind, subject, details, once=once)
+
+    async def tell_of_redis(self) -> None:
+        """What does not fit about this Redis, once a day. Raises ServiceUnavailable."""
+        if self.redis_findings:
+            codes = ",".join(sorted(finding.code for finding in self.redis_findings))
+            texts = [finding.text for finding in self.redis_findings]
+            once = f"redis:{now_ms() // _DAY_MS}:{codes}"
+            if once != self._told_of_redis:
+                await self.tell("redis.unfit", "redis", {"findings": texts}, once)
+                self._told_of_redis = once
 
     async def find_key(self, secret_digest: bytes) -> Key | None:
         async with self.database.read() as db:
@@ -142,4 +182,6 @@ def make_bookkeeper(books: Books) -> Bookkeeper:
         sweep_every_ms=max(200, min(5_000, lease_ms // 4)),
         lease_ms=lease_ms,
         expired_policy="full" if books.settings.policy_expired == "full" else "free",
+        tell=books.tell,
+        also=books.tell_of_redis,
     )

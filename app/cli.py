@@ -1,13 +1,11 @@
 """The command line: `tollgate serve`, and what an operator does beside it. `--json` everywhere that prints a result."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from app.base.database import Database
-from app.books import open_books
 from app.commands.apply import apply
 from app.commands.channel import channel
 from app.commands.common import AsJson, console
@@ -17,6 +15,7 @@ from app.commands.keys import keys
 from app.commands.prices import prices
 from app.commands.route import route
 from app.commands.statements import statement
+from app.commands.verify import verify
 from app.first_start import Welcome, set_up
 from app.processes import run_bookkeeper
 from app.schema import migrate as migrate_schema
@@ -30,6 +29,7 @@ cli.add_typer(channel, name="channel")
 cli.add_typer(route, name="route")
 cli.command()(statement)
 cli.command()(apply)
+cli.command()(verify)
 
 
 @cli.command()
@@ -66,42 +66,6 @@ def migrate(as_json: AsJson = False) -> None:
     if as_json:
         keys = {} if welcome is None else {"admin_key": welcome.admin_key, "demo_key": welcome.demo_key}
         print(json.dumps({"migrated": True, "first_start": welcome is not None, **keys}))
-
-
-@cli.command()
-def verify(as_json: AsJson = False) -> None:
-    """Check every invariant of the books: exit 1 where one does not hold."""
-
-    async def work() -> Any:
-        books = await open_books(_settings())
-        try:
-            return await books.verify()
-        finally:
-            await books.close()
-
-    verdict = _run(work())
-    if as_json:
-        print(
-            json.dumps(
-                {
-                    "ok": verdict.ok,
-                    "drift_nano": verdict.drift_nano,
-                    "checked": verdict.checked,
-                    "problems": verdict.problems,
-                }
-            )
-        )
-    else:
-        table = Table("checked", "how many")
-        for name, count in verdict.checked.items():
-            table.add_row(name.replace("_", " "), f"{count:,}")
-        console.print(table)
-        for problem in verdict.problems:
-            console.print(f"[red]{problem}[/red]")
-        console.print(
-            "[green]The books are in order.[/green]" if verdict.ok else "[red]The books are not in order.[/red]"
-        )
-    raise typer.Exit(0 if verdict.ok else 1)
 
 
 def _greet(settings: Settings, welcome: Welcome) -> None:

@@ -144,7 +144,7 @@ def _health(worker: Worker) -> list[Any]:
         return {"status": "ok"}
 
     @get("/health/ready")
-    async def ready() -> Response[dict[str, str]]:
+    async def ready() -> Response[dict[str, Any]]:
         try:
             await worker.books.database.ping()
         except ServiceUnavailable:
@@ -153,6 +153,7 @@ def _health(worker: Worker) -> list[Any]:
             await worker.books.wire.ping()
         except (ServiceUnavailable, RedisError):
             return Response({"status": "unavailable", "reason": "Redis can't be reached"}, status_code=503)
-        return Response({"status": "ok"})
+        warnings = [finding.text for finding in worker.books.redis_findings]
+        return Response({"status": "ok", **({"warnings": warnings} if warnings else {})})
 
     return [live, ready]

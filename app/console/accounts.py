@@ -152,15 +152,18 @@ class AccountsController(Controller):
         }
 
 
-async def live_balance(office: Office, account_id: str) -> tuple[int, int, int]:
-    """Balance, holds and floor, in nano-USD: Redis's, live; the journal's where Redis does not have the wallet yet, or
-    is away."""
+async def live_balance(office: Office, account_id: str) -> tuple[int, int | None, int]:
+    """Balance, holds and floor, in nano-USD: Redis's, live, where the wallet is built if it is not there; while Redis is
+    away the journal's, and nobody knows what is held."""
     with suppress(ServiceUnavailable):
-        if (wallet := await office.wallets.read(account_id)) is not None:
+        if (wallet := await office.wallets.read(account_id)) is None:
+            await office.apply_credits(account_id)
+            wallet = await office.wallets.read(account_id)
+        if wallet is not None:
             return wallet.balance_nano, wallet.held_nano, wallet.floor_nano
     async with office.database.read() as db:
         row = await read_wallet(db, account_id)
-    return row.balance_nano, 0, row.floor_nano
+    return row.balance_nano, None, row.floor_nano
 
 
 async def _show_account(office: Office, remit: Remit, account: Account) -> dict[str, Any]:
@@ -170,7 +173,9 @@ async def _show_account(office: Office, remit: Remit, account: Account) -> dict[
         async with office.database.read() as db:
             owner = await payer_of(db, account.id)
             paid_by = owner if await remit.has(db, owner) else None
-    balance, held, floor = (None, None, None) if paid_by is None else await live_balance(office, paid_by)
+    balance, held, floor = None, None, None
+    if paid_by is not None:
+        balance, held, floor = await live_balance(office, paid_by)
     return {
         "id": account.id,
         "name": account.name,

@@ -7,13 +7,13 @@ Safe to run twice, to kill, and to start late: what is not acknowledged is read 
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from app.base.clock import monotonic_ms, now_ms
 from app.base.database import Database
 from app.base.errors import ServiceUnavailable
 from app.base.wire import StoreError
-from app.ledger.audit import Audit
+from app.ledger.audit import Audit, Tell, tell_nobody
 from app.ledger.items import Item
 from app.ledger.partitions import make_partitions
 from app.ledger.posting import Unpostable, post
@@ -34,8 +34,12 @@ _CHORES_EVERY_MS = 2_000
 _PARTITIONS_EVERY_MS = 600_000
 
 
+async def _nothing() -> None: ...
+
+
 class Bookkeeper:
-    """`price` and `expired_policy` say what the receipt of an expired hold charges."""
+    """`price` and `expired_policy` say what the receipt of an expired hold charges. `tell` raises an alert, and `also`
+    is called with the other chores."""
 
     def __init__(
         self,
@@ -46,13 +50,16 @@ class Bookkeeper:
         *,
         sweep_every_ms: int,
         lease_ms: int,
+        tell: Tell = tell_nobody,
+        also: Callable[[], Awaitable[None]] = _nothing,
         expired_policy: ExpiredPolicy = "free",
         clock: Callable[[], int] = monotonic_ms,
     ) -> None:
         self._database = database
         self._streams = streams
         self._quota = quota
-        self._audit = Audit(database, quota)
+        self._also = also
+        self._audit = Audit(database, quota, tell)
         self._sweeper = Sweeper(database, quota, price, lease_ms, expired_policy)
         self._sweep_every_ms = sweep_every_ms
         self._clock = clock
@@ -99,6 +106,7 @@ class Bookkeeper:
             await apply_waiting_credits(self._database, self._quota)
             await self._streams.trim()
             await self._audit.round()
+            await self._also()
         if now >= self._sweep_at:
             self._sweep_at = now + self._sweep_every_ms
             await self._sweeper.lapse()

@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import msgspec
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.database import Database
 from app.base.errors import ServiceUnavailable
@@ -13,8 +15,9 @@ from app.base.money import format_usd
 from app.ledger.compare import compare_wallets
 from app.ledger.journal import add_entry
 from app.ledger.redis_side import QuotaSide
+from app.ledger.tables import wallets
 
-__all__ = ["Repair", "repair_wallets"]
+__all__ = ["Repair", "repair_wallets", "wallet_ids"]
 
 _TRIES = 10
 _MEMO_MOST = 1_000
@@ -28,6 +31,11 @@ class Repair(msgspec.Struct, frozen=True):
     balance_before_nano: int
     balance_after_nano: int
     entry_id: str | None = None
+
+
+async def wallet_ids(db: AsyncConnection) -> list[str]:
+    """The accounts that have a wallet of their own."""
+    return list(await db.scalars(select(wallets.c.account_id)))
 
 
 async def repair_wallets(
