@@ -153,8 +153,8 @@ class AccountsController(Controller):
 
 
 async def live_balance(office: Office, account_id: str) -> tuple[int, int | None, int]:
-    """Balance, holds and floor, in nano-USD: Redis's, live, where the wallet is built if it is not there; while Redis is
-    away the journal's, and nobody knows what is held."""
+    """Balance, holds and floor, in nano-USD: Redis's, live, where the wallet is built if it is not there; while Redis
+    is away the journal's, and nobody knows what is held."""
     with suppress(ServiceUnavailable):
         if (wallet := await office.wallets.read(account_id)) is None:
             await office.apply_credits(account_id)
