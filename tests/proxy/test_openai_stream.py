@@ -202,6 +202,25 @@ def test_a_usage_chunk_that_says_something_else_than_the_bill_is_rewritten() -> 
     assert (shown["choices"], shown["model"], shown["system_fingerprint"]) == ([], "small", "fp")
 
 
+@pytest.mark.parametrize("before", [{"prompt_tokens": -1}, USAGE | {"completion_tokens": 2, "total_tokens": 13}])
+def test_a_usage_chunk_is_held_against_the_bill_by_its_own_numbers(before: Json) -> None:
+    """Not by those of another chunk, which count: one that says something else is rewritten."""
+    reader = _reader(wants_usage=True)
+    _read(reader, _chunk(usage=before), _chunk({"content": "Hi"}, "stop", usage=USAGE))
+    shown = _settled(reader, Usage(input_tokens=11, output_tokens=7))
+    assert shown is not None
+    assert (shown["usage"]["prompt_tokens"], shown["usage"]["completion_tokens"]) == (11, 7)
+
+
+def test_a_usage_chunk_without_a_model_gets_none() -> None:
+    """What needs no change is the vendor's bytes."""
+    reader = _reader(wants_usage=True)
+    raw = msgspec.json.encode({"choices": [], "usage": USAGE, "x": 1})
+    reader.read(raw)
+    event = reader.usage_event(Usage(input_tokens=11, output_tokens=7), 1_700_000_000, "req_1")
+    assert event == b"data: " + raw + b"\n\n"
+
+
 def test_the_vendors_price_is_not_shown() -> None:
     """Neither OpenRouter's `cost` nor its details: they are the operator's."""
     reader = _reader(wants_usage=True)

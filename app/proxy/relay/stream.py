@@ -177,7 +177,8 @@ class LiveStream:
 
     def _end(self, error: str | None, *, is_abandoned: bool) -> None:
         if self._end_pick is not None:
-            tokens = tokens_taken(self.reader.usage, self._order.input_bound, self.reader.output_letters)
+            usage = self.reader.usage if self.reader.is_usage_final else None
+            tokens = tokens_taken(usage, self._order.input_bound, self.reader.output_letters)
             end_pick, self._end_pick = self._end_pick, None
             end_pick(Outcome(http_status=200, error=error, tokens=tokens, is_abandoned=is_abandoned))
 

@@ -68,9 +68,10 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 _BACKSLASH = 0x5C
+_surrogate = re.compile(rb"\\u[dD][89a-fA-F]")
+# An escaped backslash, a whole pair, or a half.
 _escape = re.compile(
-    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
+    rb"\\(?:\\|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2}))"
 )
 
 _answer = msgspec.json.Decoder(_Answer)
@@ -129,7 +130,8 @@ class StreamReader:
         self._rules = rules
         self._finished: set[int] = set()
         self._sent: SentUsage | None = None
-        self._usage_chunk: bytes | None = None  # held back until the request is settled
+        # The vendor's usage chunk and what it says, held back until the request is settled.
+        self._usage_chunk: tuple[bytes, SentUsage | None] | None = None
         self._is_usage_late = False  # nothing was generated after it
         self._is_ended = False
         self.finish_reason: str | None = None
@@ -179,15 +181,16 @@ class StreamReader:
                 self._write(texts(said))
         if content:
             self._is_usage_late = False
+        renamed = chunk.model is not None and chunk.model != self._public_model
         has_usage = chunk.usage is not _ABSENT and bytes(chunk.usage) != b"null"
         if has_usage:
-            self._take_usage(chunk.usage, is_alone=not choices)
+            sent = self._take_usage(chunk.usage, is_alone=not choices)
             if not choices:
                 if self._wants_usage:
-                    self._usage_chunk = _renamed(payload, chunk.model, self._public_model)
+                    shown = _renamed(payload, chunk.model, self._public_model) if renamed else payload
+                    self._usage_chunk = (shown, sent)
                 return Frame(b"", content=False)
         self.frames += 1
-        renamed = chunk.model is not None and chunk.model != self._public_model
         if renamed or has_usage or (chunk.usage is not _ABSENT and not self._wants_usage):
             payload = self._shown(payload, chunk, has_usage=has_usage)
         return Frame(b"data: %b\n\n" % _one_line(payload), content)
@@ -199,9 +202,8 @@ class StreamReader:
             return b""
         if self._usage_chunk is None:
             return usage_event(billed, self._public_model, created_s, request_id)
-        if _is_billed(self._sent, billed):
-            return b"data: %b\n\n" % _one_line(self._usage_chunk)
-        return b"data: %b\n\n" % _one_line(_with_usage(self._usage_chunk, billed))
+        payload, sent = self._usage_chunk
+        return b"data: %b\n\n" % _one_line(payload if _is_billed(sent, billed) else _with_usage(payload, billed))
 
     def closing_events(self, created_s: int, request_id: str) -> bytes:
         """What ends an answer that is broken off for lack of credit, as a vendor ends one at its limit of tokens."""
@@ -226,15 +228,15 @@ class StreamReader:
             self.output_letters += len(text)
             self.output_bytes += len(text) if text.isascii() else len(text.encode())
 
-    def _take_usage(self, raw: Raw, *, is_alone: bool) -> None:
-        """Vendors that send it in every chunk send it cumulated: the last one counts. One that does not say how long
-        the answer is takes nothing back."""
+    def _take_usage(self, raw: Raw, *, is_alone: bool) -> SentUsage | None:
+        """What it says. Vendors that send it in every chunk send it cumulated: the last one counts. One that does not
+        say how long the answer is takes nothing back."""
         sent = read_usage(raw, self._rules)
-        if sent is None or (self._sent is not None and self._sent.has_output and not sent.has_output):
-            return
-        self._sent = sent
-        self._is_usage_late = True
-        self._is_ended = is_alone or self.finished
+        if sent is not None and (sent.has_output or self._sent is None or not self._sent.has_output):
+            self._sent = sent
+            self._is_usage_late = True
+            self._is_ended = is_alone or self.finished
+        return sent
 
     def _shown(self, payload: bytes, chunk: _Answer, *, has_usage: bool) -> bytes:
         if not has_usage and (self._wants_usage or chunk.usage is _ABSENT):
@@ -288,7 +290,7 @@ def _one_line(payload: bytes) -> bytes:
 def _fields_of(body: bytes) -> dict[str, Any]:
     try:
         return dict(_fields.decode(body))
-    except msgspec.DecodeError:  # `_decode` has read it
+    except msgspec.DecodeError:  # as in `_decode`, which has read it before
         return dict(_fields.decode(_with_whole_characters(body)))
 
 
@@ -306,10 +308,9 @@ def _decode_any(body: bytes) -> _Answer:
     try:
         return _answer.decode(body)
     except msgspec.DecodeError:
-        whole = _with_whole_characters(body)
-        if whole == body:
+        if _surrogate.search(body) is None:
             raise
-        return _answer.decode(whole)
+        return _answer.decode(_with_whole_characters(body))
 
 
 def _with_whole_characters(body: bytes) -> bytes:
