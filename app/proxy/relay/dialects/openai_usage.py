@@ -9,10 +9,10 @@ A figure is read from any JSON type that holds a whole number: `10`, `10.0`, `"1
 nothing.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from app.proxy.records import Usage
 
@@ -33,6 +33,7 @@ _WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens")  # OpenAI; Dash
 _HOURLY = ("ephemeral_1h_input_tokens",)
 _REASONING = ("reasoning_tokens",)
 _EMPTY: Json = {}
+_NULL = Raw(b"null")
 
 _decode = msgspec.json.Decoder().decode
 
@@ -64,6 +65,40 @@ class SentUsage(msgspec.Struct, frozen=True):
     is_plain: bool = True
 
 
+Tokens = Annotated[int, Meta(ge=0, le=TOKENS_MOST)]
+
+
+class _PlainPrompt(msgspec.Struct, forbid_unknown_fields=True):
+    cached_tokens: Tokens = 0
+    audio_tokens: Tokens = 0
+    image_tokens: Tokens = 0
+    text_tokens: Tokens = 0
+
+
+class _PlainCompletion(msgspec.Struct, forbid_unknown_fields=True):
+    reasoning_tokens: Tokens = 0
+    audio_tokens: Tokens = 0
+    image_tokens: Tokens = 0
+    text_tokens: Tokens = 0
+    accepted_prediction_tokens: Tokens = 0
+    rejected_prediction_tokens: Tokens = 0
+
+
+class _Plain(msgspec.Struct, forbid_unknown_fields=True):
+    """OpenAI's own shape, which most requests have: to read it this way takes a fifth of the time."""
+
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
+    total_tokens: Tokens
+    prompt_tokens_details: _PlainPrompt | None = None
+    completion_tokens_details: _PlainCompletion | None = None
+
+
+_plain = msgspec.json.Decoder(_Plain)
+_NO_PROMPT = _PlainPrompt()
+_NO_COMPLETION = _PlainCompletion()
+
+
 class _Wholes(msgspec.Struct):
     """Prompt and completion in tokens, with their parts that vendors may count outside of them. `completion` and
     `reasoning` are None where they are not said."""
@@ -77,6 +112,17 @@ class _Wholes(msgspec.Struct):
 def read_usage(raw: Raw, rules: UsageRules = OPENAI_RULES) -> SentUsage | None:
     """Usage as the vendor counted it; an explicit zero is a zero. None where it is missing or makes no sense: it has no
     readable prompt, or a completion that is negative, a fraction or above TOKENS_MOST. Raises nothing."""
+    if raw == _NULL:
+        return None
+    try:
+        if (counts := _read_plain(_plain.decode(raw))) is not None:
+            return SentUsage(counts)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return _read_any(raw, rules)
+
+
+def _read_any(raw: Raw, rules: UsageRules) -> SentUsage | None:
     try:
         sent = _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -120,6 +166,29 @@ def usage_fields(counts: Usage) -> Json:
         "prompt_tokens_details": prompt,
         "completion_tokens_details": completion,
     }
+
+
+def _read_plain(sent: _Plain) -> Usage | None:
+    """None where a sum or a part needs a second look."""
+    prompt = sent.prompt_tokens_details or _NO_PROMPT
+    completion = sent.completion_tokens_details or _NO_COMPLETION
+    whole, output = sent.prompt_tokens, sent.completion_tokens
+    if (
+        sent.total_tokens != whole + output
+        or max(prompt.cached_tokens, prompt.audio_tokens, prompt.image_tokens) > whole
+        or max(completion.reasoning_tokens, completion.audio_tokens, completion.image_tokens) > output
+    ):
+        return None
+    return Usage(
+        input_tokens=whole,
+        output_tokens=output,
+        cached_input_tokens=prompt.cached_tokens,
+        reasoning_tokens=completion.reasoning_tokens,
+        audio_input_tokens=prompt.audio_tokens,
+        audio_output_tokens=completion.audio_tokens,
+        image_input_tokens=prompt.image_tokens,
+        image_output_tokens=completion.image_tokens,
+    )
 
 
 def _take_in(wholes: _Wholes, spare: int, tools: int, rules: UsageRules) -> None:
