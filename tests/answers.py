@@ -71,7 +71,7 @@ class Answer:
 class Shape:
     """How a stream is cut into events, and events into bytes."""
 
-    usage: Literal["asked", "every", "with_finish", "zeros", "none"] = "asked"
+    usage: Literal["asked", "every", "ones", "with_finish", "zeros", "none"] = "asked"
     newline: str = "\n"
     space: bool = True
     done: bool = True
@@ -82,6 +82,7 @@ class Shape:
     bytes_per_write: int | None = None  # None: one write an event
 
 
+ONES = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
 ZEROS = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
@@ -193,6 +194,10 @@ def _with_usage(chunks: list[Json], answer: Answer, shape: Shape, request: Json)
                 "completion_tokens": so_far,
                 "total_tokens": usage["prompt_tokens"] + so_far,
             }
+        chunks[-1]["usage"] = usage
+    elif shape.usage == "ones":  # a vendor that does not count until its last chunk
+        for chunk in chunks:
+            chunk["usage"] = ONES
         chunks[-1]["usage"] = usage
     elif shape.usage == "with_finish":
         chunks[-1]["usage"] = usage

@@ -16,7 +16,7 @@ from app.proxy.admission import AdmissionDesk, Crowd, limit_headers
 from app.proxy.chain import Chain, Planner, find_offer
 from app.proxy.records import Caller, Delivered, Offer, Order, Try, Usage
 from app.proxy.relay import LiveStream, Relay, RelayFailed, StreamCut
-from app.proxy.relay.dialects.openai_answer import usage_event
+from app.proxy.relay.dialects.openai_answer import shown_body
 from app.proxy.relay.dialects.openai_chat import read_order
 from app.proxy.settlement import Clerk, Leases, Meter, Trip
 from app.quota.gate import Gate
@@ -153,11 +153,12 @@ class Journey:
 
     async def _plain(self, trip: Trip, offer: Offer, reply: Reply) -> Usage:
         try:
-            trip, (delivered, body) = await self._chain.serve(trip, offer, self._relay.fetch)
+            trip, (delivered, answer) = await self._chain.serve(trip, offer, self._relay.fetch)
         except BaseException as error:
             raise await self._end_without_answer(trip, error) from None
         bill = await self._clerk.settle(trip, delivered)
         cost = self._format_usd(bill.amount_nano).encode()
+        body = shown_body(answer, bill.usage)
         await reply.answer(200, [*_JSON, (b"x-tollgate-cost", cost), *limit_headers(trip.hold)], body)
         return bill.usage
 
@@ -187,10 +188,8 @@ class Journey:
         if fault is not None:
             await reply.finish(b"")
             return bill.usage
-        tail = _DONE
         created_s = trip.order.created_at_ms // 1000
-        if trip.order.wants_usage and not stream.reader.usage_shown:
-            tail = usage_event(bill.usage, trip.order.model, created_s, trip.order.request_id) + tail
+        tail = stream.reader.usage_event(bill.usage, created_s, trip.order.request_id) + _DONE
         if delivered.ending == "out_of_credit":
             tail = stream.reader.closing_events(created_s, trip.order.request_id) + tail
         await reply.finish(tail)

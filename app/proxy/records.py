@@ -161,7 +161,8 @@ class Try(msgspec.Struct, frozen=True, kw_only=True):
 
 class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     """How the relay ended: what the settlement needs to know. `output` is the text that the vendor sent, of which the
-    first `delivered_letters` reached the customer (None: all of it)."""
+    first `delivered_letters` reached the customer (None: all of it). A `usage` that is not final may count less than
+    was generated: the vendor was still at it, or did not say how long the answer is."""
 
     ending: Ending
     http_status: int
@@ -169,6 +170,7 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     tries: tuple[Try, ...]
     usage: Usage | None
     finish_reason: str | None
+    is_usage_final: bool = True
     output: str = ""
     delivered_letters: int | None = None
     ttft_ms: int | None = None

@@ -45,12 +45,25 @@ def test_a_cut_after_the_first_byte_is_an_error_event_and_no_done(shop: Shop, ho
 
 
 def test_a_cut_after_usage_in_every_chunk_is_charged_by_the_last_of_it(shop: Shop) -> None:
-    """The vendor's own count up to the cut is better than an estimate."""
-    told, receipt = broken(shop, answers(Answer(), Shape(usage="every"), after=4, then="reset"))
+    """The vendor's own count up to the cut is better than an estimate, unless the text alone comes to more."""
+    said = Answer(pieces=("Hi",) * 7)
+    told, receipt = broken(shop, answers(said, Shape(usage="every"), after=4, then="reset"))
 
     assert (told.done, len(told.errors)) == (False, 1)
     assert receipt["usage_source"] == "upstream"
     assert (receipt["usage"]["input_tokens"], receipt["usage"]["output_tokens"]) == (11, 4)
+
+
+@pytest.mark.parametrize("how", ["close", "end", "error"])
+def test_a_cut_after_usage_of_one_in_every_chunk_is_charged_by_the_text(shop: Shop, how: str) -> None:
+    """A usage in a content chunk is not the last word: 300 words are not one token, nor is the prompt."""
+    said = Answer(pieces=("word ",) * 300)
+    told, receipt = broken(shop, answers(said, Shape(usage="ones"), after=301, then=how))  # type: ignore[arg-type]
+
+    assert told.text == said.text
+    assert receipt["usage_source"] == "estimated"
+    assert receipt["usage"]["output_tokens"] >= 300
+    assert receipt["usage"]["input_tokens"] > 1
 
 
 def test_a_stream_that_runs_past_its_total_time_is_ended(shop: Shop) -> None:

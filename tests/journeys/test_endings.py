@@ -1,10 +1,11 @@
 """Every ending has a policy, and its receipt names both. What an ending costs, as the deployment decides."""
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from tests.answers import Answer, Shape
+from tests.answers import Answer, Shape, ToolCall
 from tests.behaviours import Gate, answers, says
 from tests.journeys.rough import OpenShop
 from tests.operator_api import Json, charge, usd
@@ -63,10 +64,12 @@ def test_an_attempt_that_cost_is_on_the_receipt_and_not_on_the_bill(shop: Shop) 
     assert Decimal(receipt["upstream_cost"]) == Decimal(failed["cost"]) + Decimal(served["cost"])
 
 
-def test_a_wallet_that_ends_in_mid_answer_ends_the_answer_cleanly(shop: Shop) -> None:
-    """As a vendor does at its limit: `length`, then [DONE]; nothing is owed, and the receipt says why."""
+@pytest.mark.parametrize("usage", ["none", "ones"])
+def test_a_wallet_that_ends_in_mid_answer_ends_the_answer_cleanly(shop: Shop, usage: Any) -> None:
+    """As a vendor does at its limit: `length`, then [DONE]; nothing is owed, and the receipt says why. A vendor that
+    says 1 in every chunk does not blind the watch."""
     said = Answer(pieces=("word ",) * 6000)
-    vendor = shop.vendor(answers(said, Shape(usage="none")))
+    vendor = shop.vendor(answers(said, Shape(usage=usage)))
     model = shop.model(vendor, prices=OUTPUT_ONLY)
     customer = shop.customer(credit="0.05")  # pays for 5,000 tokens
 
@@ -111,6 +114,21 @@ def test_usage_in_every_chunk_is_watched_as_the_vendor_counts_it(shop: Shop) -> 
     assert receipt["ending"] == "out_of_credit"
     assert 0 < len(events) <= 102
     assert shop.operator.balance(customer.account_id) >= 0
+
+
+def test_a_tool_call_that_a_wallet_can_pay_is_not_cut_off(shop: Shop) -> None:
+    """Its pieces are counted by their text: the JSON around them is ten times as long, and not the model's."""
+    arguments = ('{"city": "Berlin"',) + (', "day": 1',) * 60 + ("}",)
+    said = Answer(pieces=(), tool_calls=(ToolCall("weather", arguments),))
+    model = shop.model(shop.vendor(answers(said, Shape(usage="none"))), prices=OUTPUT_ONLY)
+    customer = shop.customer(credit="0.005")  # pays for 500 tokens
+
+    request_id, _, done = streamed(customer, model)
+
+    assert done
+    receipt = shop.assert_paid_once(customer, request_id, OUTPUT_ONLY)
+    assert (receipt["ending"], receipt["finish_reason"]) == ("finished", "tool_calls")
+    assert 200 <= receipt["usage"]["output_tokens"] <= 450
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

@@ -3,6 +3,7 @@
 import openai
 import pytest
 
+from tests.answers import Answer, Shape
 from tests.behaviours import Gate, answers, hangs
 from tests.shop import IMPATIENT, Customer, Shop
 
@@ -43,6 +44,19 @@ def test_a_customer_who_leaves_a_vendor_that_hangs_frees_the_hold(shop: Shop) ->
     receipt = shop.operator.wait_receipt(request_id)
     assert (receipt["status"], receipt["usage_source"]) == ("cancelled", "estimated")
     shop.assert_paid_once(customer, request_id)
+
+
+def test_a_customer_who_leaves_before_the_vendor_counts_pays_for_the_text(shop: Shop) -> None:
+    """A vendor that says 1 in every chunk, then nothing more: what it generated is counted here."""
+    said = Answer(pieces=("Hello ",) * 200)
+    model = shop.model(shop.vendor(answers(said, Shape(usage="ones"), after=201, then="hang")), timeouts=IMPATIENT)
+    customer = shop.customer()
+
+    request_id = leave(shop, customer, model, Gate())
+
+    receipt = shop.assert_paid_once(customer, shop.operator.wait_receipt(request_id)["request_id"])
+    assert (receipt["status"], receipt["usage_source"]) == ("cancelled", "estimated")
+    assert receipt["usage"]["output_tokens"] >= 200
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])

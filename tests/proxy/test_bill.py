@@ -112,6 +112,40 @@ async def test_special_tokens_in_a_text_are_plain_text() -> None:
     assert bill.usage.output_tokens > 1
 
 
+EARLY_ENDINGS: list[Ending] = ["cut", "client_gone", "interrupted", "out_of_credit", "finished"]
+
+
+@pytest.mark.parametrize("ending", EARLY_ENDINGS)
+@pytest.mark.parametrize("said", [0, 1])
+async def test_a_usage_on_the_way_is_not_the_last_word(ending: Ending, said: int) -> None:
+    """A vendor that says 0 or 1 until its stream ends: the text is charged, prompt and answer, and so is its cost."""
+    words = "one two three" + " four" * 27
+    early = Usage(input_tokens=said, output_tokens=said)
+    bill = await _bill(ending=ending, usage=early, is_usage_final=False, output=words)
+    assert (bill.source, bill.usage.output_tokens) == ("estimated", 30)
+    assert bill.usage.input_tokens > 1
+    assert bill.amount_nano == bill.usage.input_tokens + 300 + 5
+    assert bill.cost_nano == -(-bill.usage.input_tokens // 2) + 60
+
+
+async def test_a_usage_on_the_way_that_says_more_than_the_text_stands() -> None:
+    """Few letters may be many tokens, and reasoning is not in the text at all."""
+    early = Usage(input_tokens=10, output_tokens=30, reasoning_tokens=20)
+    bill = await _bill(ending="cut", usage=early, is_usage_final=False, output="one two three")
+    assert (bill.source, bill.usage) == ("upstream", early)
+
+
+async def test_a_missing_completion_keeps_the_vendors_prompt() -> None:
+    """The answer is counted here, and the receipt says so."""
+    bill = await _bill(
+        usage=Usage(input_tokens=10, cached_input_tokens=4), is_usage_final=False, output="one two three"
+    )
+    assert (bill.source, bill.usage) == (
+        "estimated",
+        Usage(input_tokens=10, output_tokens=3, cached_input_tokens=4),
+    )
+
+
 async def test_a_channel_without_costs_costs_nothing() -> None:
     bare = make_channel()
     bill = await _bill(channel=bare, tries=(served(bare),))

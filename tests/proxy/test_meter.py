@@ -46,10 +46,23 @@ async def test_a_vendor_that_knows_the_limit_is_watched_with_less_suspicion(till
     assert not meter.covers(606, None)
 
 
-async def test_the_vendors_own_count_is_believed(till: Till) -> None:
+async def test_the_larger_of_the_vendors_count_and_the_texts_is_watched(till: Till) -> None:
+    """A vendor that says 0 or 1 in every chunk does not blind the watch; few bytes may be many tokens."""
     meter = await open_meter(till, 10_000, 100)
-    assert meter.covers(100_000, 100)
+    assert meter.covers(302, 100)
+    assert not meter.covers(303, 1)
     assert not meter.covers(3, 101)
+
+
+async def test_a_poor_wallet_has_the_text_counted_whatever_the_vendor_says(till: Till) -> None:
+    """The exact count, not the vendor's zero, nor the bytes, says what the hold pays for."""
+    meter = await open_meter(till, 1_000, 100)
+    said = "extraordinarily " * 60
+    assert not meter.covers(len(said), 0)
+    assert await meter.extend(len(said), 0, lambda: said)
+    assert meter.covers(len(said), 0)
+    much = said * 3
+    assert not await meter.extend(len(much), 0, lambda: much)
 
 
 async def test_a_rich_wallet_extends_in_steps(till: Till) -> None:

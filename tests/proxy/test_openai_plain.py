@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from app.proxy.records import Usage
-from app.proxy.relay.dialects.openai_answer import BrokenAnswer, read_plain
+from app.proxy.relay.dialects.openai_answer import BrokenAnswer, read_plain, shown_body
 
 Json = dict[str, Any]
 
@@ -117,3 +117,52 @@ def test_a_200_that_is_no_answer_is_broken(body: bytes) -> None:
 def test_answers_without_text_that_are_answers(message: Json, finish: str, usage: Json | None) -> None:
     """Filtered, calling tools, refusing, or all spent on thinking: the vendor did its work, and is not asked again."""
     assert read_plain(_body(message, finish, usage=usage), "small").finish_reason == finish
+
+
+def test_a_body_that_says_what_was_billed_keeps_its_bytes() -> None:
+    usage = b'{"prompt_tokens": 11,"completion_tokens":7,"total_tokens":18 , "x":1.0e5}'
+    body = b'{ "model":"small", "choices":[{"message":{"content":"a"}}], "usage":%b}' % usage
+    answer = read_plain(body, "small")
+    assert shown_body(answer, Usage(input_tokens=11, output_tokens=7)) == body
+
+
+@pytest.mark.parametrize(
+    "usage", [None, USAGE, USAGE | {"completion_tokens": "7"}, USAGE | {"cost": 0.5}, {"prompt_tokens": 11}, "none"]
+)
+def test_a_body_that_says_something_else_gets_the_billed_usage(usage: Json | None) -> None:
+    """Also where the vendor sent none; all else is the vendor's."""
+    answer = read_plain(_body(usage=usage, extra=1), "small")
+    billed = Usage(input_tokens=11, output_tokens=8, cached_input_tokens=2, reasoning_tokens=3, cache_write_tokens=1)
+    assert msgspec.json.decode(shown_body(answer, billed)) == msgspec.json.decode(_body(extra=1)) | {
+        "model": "small",
+        "usage": {
+            "prompt_tokens": 11,
+            "completion_tokens": 8,
+            "total_tokens": 19,
+            "prompt_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 1},
+            "completion_tokens_details": {"reasoning_tokens": 3},
+        },
+    }
+
+
+@pytest.mark.parametrize("name", ["function", "custom"])
+def test_tool_calls_count_by_name_and_arguments(name: str) -> None:
+    """The JSON around them is the format's."""
+    call = {"id": "call_1", "type": name, name: {"name": "f", "arguments" if name == "function" else "input": "{}"}}
+    answer = read_plain(_body({"content": None, "tool_calls": [call, "junk", {}]}), "small")
+    assert answer.output == "f{}"
+
+
+def test_parts_of_content_count_by_their_text() -> None:
+    """Text, refusals, and thinking in parts of its own, as Mistral has it."""
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    parts = [thinking, {"type": "text", "text": " yes"}, {"type": "refusal", "refusal": " no"}, 7, None]
+    assert read_plain(_body({"content": parts}), "small").output == "hm yes no"
+
+
+@pytest.mark.parametrize("model", ["small", "vendor"])
+def test_half_a_character_breaks_no_answer(model: str) -> None:
+    body = rb'{"model":"%b","choices":[{"message":{"content":"a\ud83c"}}]}' % model.encode()
+    answer = read_plain(body, "small")
+    assert answer.output == "a\ufffd"
+    assert rb"\ud83c" in answer.body

@@ -1,12 +1,17 @@
 """Streamed chat completions: what is read from each chunk, and what the customer sees of it."""
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from app.base.tokens import count_tokens_sync
 from app.proxy.records import Usage
 from app.proxy.relay.dialects.openai_answer import BrokenAnswer, Frame, StreamReader, usage_event
+from app.proxy.relay.sse import EventSplitter
 
 Json = dict[str, Any]
 
@@ -34,9 +39,16 @@ def _shown(frame: Frame) -> Json:
     return shown
 
 
+def _settled(reader: StreamReader, billed: Usage) -> Json | None:
+    """The usage chunk as the customer sees it after the settlement."""
+    event = reader.usage_event(billed, 1_700_000_000, "req_1")
+    return _shown(Frame(event, content=False)) if event else None
+
+
 @pytest.mark.parametrize("wants_usage", [True, False])
 def test_a_whole_answer(wants_usage: bool) -> None:
-    """Role, text, finish, usage: read to its end, shown under the public name, usage only where it was asked for."""
+    """Role, text, finish, usage: read to its end, shown under the public name, usage only where it was asked for, and
+    once the request is settled."""
     reader = _reader(wants_usage)
     frames = _read(
         reader,
@@ -49,14 +61,11 @@ def test_a_whole_answer(wants_usage: bool) -> None:
     assert [frame.content for frame in frames] == [False, True, True, False, False]
     assert (reader.output, reader.finish_reason, reader.finished) == ("Hello", "stop", True)
     assert reader.usage == Usage(input_tokens=11, output_tokens=7)
-    assert reader.usage_shown == wants_usage
     assert all(_shown(frame)["model"] == "small" for frame in frames if frame.data)
     assert all(("usage" in _shown(frame)) == wants_usage for frame in frames if frame.data)
-    if wants_usage:
-        assert _shown(frames[-1])["choices"] == []
-        assert _shown(frames[-1])["usage"] == USAGE
-    else:
-        assert frames[-1].data == b""
+    assert frames[-1].data == b""
+    event = _settled(reader, Usage(input_tokens=11, output_tokens=7))
+    assert event == (_chunk(usage=USAGE) | {"model": "small"} if wants_usage else None)
 
 
 def test_usage_with_the_last_content() -> None:
@@ -95,7 +104,7 @@ def test_pieces_of_tool_calls_pass_untouched() -> None:
     assert [_shown(frame)["choices"][0]["delta"] for frame in frames[:3]] == pieces
     assert all(frame.content for frame in frames[:3])
     assert reader.finish_reason == "tool_calls"
-    assert "call_b" in reader.output, "they were generated, and count where the vendor sends no usage"
+    assert reader.output == 'f{"a": 1}2', "what was generated counts where the vendor sends no usage"
 
 
 def test_several_answers_end_one_by_one() -> None:
@@ -167,8 +176,168 @@ def test_what_counts_as_content(delta: Json, text: str | None) -> None:
 
 
 def test_the_usage_chunk_of_ours_has_the_standard_shape() -> None:
-    """For a customer who asked, where the vendor sent none: choices are empty, totals add up."""
-    event = usage_event(Usage(input_tokens=3, output_tokens=4), "small", 1_700_000_000, "req_1")
+    """For a customer who asked, where the vendor sent none: choices are empty, totals add up, and details that OpenAI
+    always has are there."""
+    billed = Usage(input_tokens=3, output_tokens=4, cached_input_tokens=2, reasoning_tokens=1)
+    event = usage_event(billed, "small", 1_700_000_000, "req_1")
     shown = _shown(Frame(event, content=False))
     assert (shown["choices"], shown["model"], shown["object"]) == ([], "small", "chat.completion.chunk")
-    assert shown["usage"] == {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    assert shown["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "total_tokens": 7,
+        "prompt_tokens_details": {"cached_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 1},
+    }
+
+
+def test_a_usage_chunk_that_says_something_else_than_the_bill_is_rewritten() -> None:
+    """Capped, estimated, or read in another way: the customer sees the numbers of the receipt; the rest of the chunk is
+    the vendor's."""
+    reader = _reader(wants_usage=True)
+    _read(reader, _chunk({"content": "Hi"}, "stop"), _chunk(usage=USAGE, system_fingerprint="fp"))
+    shown = _settled(reader, Usage(input_tokens=11, output_tokens=3))
+    assert shown is not None
+    assert (shown["usage"]["completion_tokens"], shown["usage"]["total_tokens"]) == (3, 14)
+    assert (shown["choices"], shown["model"], shown["system_fingerprint"]) == ([], "small", "fp")
+
+
+@pytest.mark.parametrize("before", [{"prompt_tokens": -1}, USAGE | {"completion_tokens": 2, "total_tokens": 13}])
+def test_a_usage_chunk_is_held_against_the_bill_by_its_own_numbers(before: Json) -> None:
+    """Not by those of another chunk, which count: one that says something else is rewritten."""
+    reader = _reader(wants_usage=True)
+    _read(reader, _chunk(usage=before), _chunk({"content": "Hi"}, "stop", usage=USAGE))
+    shown = _settled(reader, Usage(input_tokens=11, output_tokens=7))
+    assert shown is not None
+    assert (shown["usage"]["prompt_tokens"], shown["usage"]["completion_tokens"]) == (11, 7)
+
+
+def test_a_usage_chunk_without_a_model_gets_none() -> None:
+    """What needs no change is the vendor's bytes."""
+    reader = _reader(wants_usage=True)
+    raw = msgspec.json.encode({"choices": [], "usage": USAGE, "x": 1})
+    reader.read(raw)
+    event = reader.usage_event(Usage(input_tokens=11, output_tokens=7), 1_700_000_000, "req_1")
+    assert event == b"data: " + raw + b"\n\n"
+
+
+def test_the_vendors_price_is_not_shown() -> None:
+    """Neither OpenRouter's `cost` nor its details: they are the operator's."""
+    reader = _reader(wants_usage=True)
+    _read(reader, _chunk({"content": "Hi"}, "stop"), _chunk(usage=USAGE | {"cost": 0.1, "cost_details": {"a": 1}}))
+    shown = _settled(reader, Usage(input_tokens=11, output_tokens=7))
+    assert shown is not None
+    assert "cost" not in str(shown)
+
+
+def test_usage_on_the_way_is_not_shown() -> None:
+    """It may say something else than the bill: it is null until the settlement, as OpenAI has it."""
+    reader = _reader(wants_usage=True)
+    frames = _read(reader, _chunk({"content": "Hi"}, usage=USAGE), _chunk({}, "stop", usage=USAGE | {"cost": 1}))
+    assert [_shown(frame)["usage"] for frame in frames] == [None, None]
+    shown = _settled(reader, Usage(input_tokens=11, output_tokens=7))
+    assert shown is not None
+    assert shown["usage"]["total_tokens"] == 18
+
+
+LOW = {"prompt_tokens": 0, "completion_tokens": 1, "total_tokens": 1}
+EARLY = _chunk({"content": "a"}, usage=LOW)
+FINISH = _chunk({}, "stop")
+
+
+@pytest.mark.parametrize(
+    ("chunks", "is_done", "is_final"),
+    [
+        ([EARLY], False, False),
+        ([EARLY, FINISH], False, False),  # its finish came later
+        ([EARLY, FINISH], True, True),
+        ([_chunk({"content": "a"}, "stop", usage=LOW)], False, True),
+        ([FINISH, _chunk(usage=LOW)], False, True),
+        ([_chunk(usage=LOW)], False, True),
+        ([_chunk(usage=LOW), _chunk({"content": "a"}, "stop")], True, False),  # more was generated after it
+        ([EARLY, _chunk({"content": "b"}), FINISH], True, False),
+        ([FINISH, _chunk(usage={"prompt_tokens": 9})], True, False),  # it does not say how long the answer is
+        ([FINISH], True, False),
+    ],
+)
+def test_when_a_usage_is_the_last_word(chunks: list[Json], is_done: bool, is_final: bool) -> None:
+    """At a terminal event (every finish_reason, a usage on a chunk of its own, or [DONE]), with nothing generated
+    after it. Until then a vendor may be counting still."""
+    reader = _reader()
+    _read(reader, *chunks)
+    if is_done:
+        reader.end()
+    assert reader.is_usage_final == is_final
+
+
+def test_a_usage_that_says_less_takes_nothing_back() -> None:
+    """Garbage, or one without the answer's length, after a whole one."""
+    reader = _reader()
+    _read(reader, _chunk(usage=USAGE), _chunk(usage={"prompt_tokens": 3}), _chunk(usage={"prompt_tokens": -1}))
+    assert reader.usage == Usage(input_tokens=11, output_tokens=7)
+
+
+ARGUMENTS = msgspec.json.encode({f"city_{number}": "Berlin" for number in range(20)}).decode()
+
+
+def test_streamed_tool_calls_count_by_name_and_arguments() -> None:
+    """Not with the JSON around each piece, which is ten times as long: neither in the text nor in its bytes."""
+    pieces = [ARGUMENTS[start : start + 3] for start in range(0, len(ARGUMENTS), 3)]
+    head = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}
+    reader = _reader()
+    _read(
+        reader,
+        _chunk({"tool_calls": [head]}),
+        *(_chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}) for piece in pieces),
+    )
+    assert reader.output == "weather" + ARGUMENTS
+    assert reader.output_bytes == len("weather" + ARGUMENTS)
+    assert count_tokens_sync([reader.output]) <= count_tokens_sync(["weather", ARGUMENTS])
+
+
+HALVES = (rb"\ud83c", rb"\udf88")
+
+
+@pytest.mark.parametrize("model", ["small", "vendor"])
+@pytest.mark.parametrize("wants_usage", [True, False])
+def test_half_a_character_cuts_no_stream(model: str, wants_usage: bool) -> None:
+    """A vendor that cuts its text between two escapes of one character: the halves are passed on as they came, for
+    clients that join them, and each counts as a character."""
+    reader = _reader(wants_usage)
+    for half in HALVES:
+        raw = b'{"model":"%b","choices":[{"delta":{"content":"a%b"}}]}' % (model.encode(), half)
+        frame = reader.read(raw)
+        assert frame.content
+        assert half in frame.data
+    assert reader.output == "a\ufffda\ufffd"
+
+
+def test_half_a_character_in_a_chunk_that_is_rewritten() -> None:
+    """There it is shown as U+FFFD: the rest of the chunk arrives."""
+    raw = rb'{"choices":[{"delta":{"content":"a\\ud83c\ud83c \ud83c\udf88"}}],"usage":{"prompt_tokens":1}}'
+    shown = _shown(_reader().read(raw))
+    assert shown["choices"][0]["delta"]["content"] == "a\\ud83c\ufffd \U0001f388"
+
+
+_STREAM = b"".join(
+    b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+    for chunk in (
+        _chunk({"content": "Grüße \U0001f388"}, usage=LOW),
+        _chunk({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": '{"a": "é"}'}}]}, usage=LOW),
+        _chunk({}, "tool_calls"),
+        _chunk(usage=USAGE),
+    )
+)
+
+
+@given(st.lists(st.integers(0, len(_STREAM)), max_size=20))
+def test_any_split_gives_the_same_usage_and_text(cuts: list[int]) -> None:
+    """However the network cuts the bytes, inside of a character, too."""
+    splitter, reader = EventSplitter(), _reader(wants_usage=True)
+    bounds = [0, *sorted(cuts), len(_STREAM)]
+    for start, end in pairwise(bounds):
+        for payload in splitter.feed(_STREAM[start:end]):
+            reader.read(payload)
+    assert reader.output == 'Grüße \U0001f388f{"a": "é"}'
+    assert (reader.usage, reader.is_usage_final) == (Usage(input_tokens=11, output_tokens=7), True)
+    assert _settled(reader, Usage(input_tokens=11, output_tokens=7)) == _chunk(usage=USAGE) | {"model": "small"}

@@ -14,6 +14,7 @@ from app.base.errors import VendorRefused
 from app.catalog.records import Channel
 from app.proxy.records import Order, Pick, Usage
 from app.proxy.relay.dialects.openai_answer import BrokenAnswer, PlainAnswer, read_plain
+from app.proxy.relay.dialects.openai_usage import UsageRules
 from app.proxy.relay.sse import EventTooLarge
 from app.proxy.relay.stream import LiveStream, read_whole
 from app.proxy.relay.upstream import Call, Opened, Transport, UpstreamFault
@@ -48,11 +49,11 @@ class AttemptFailed(Exception):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What one pick is sent, and by which transport. `hides_output` is the vendor's quirk, see `read_usage`."""
+    """What one pick is sent, and by which transport. `usage_rules` are the vendor's, see `read_usage`."""
 
     transport: Transport
     call: Call
-    hides_output: bool
+    usage_rules: UsageRules
 
 
 class Attempt(ABC, Generic[T]):
@@ -115,7 +116,7 @@ class PlainAttempt(Attempt[PlainAnswer]):
         if plain.status != 200:
             raise self._status_failure(plain.status, plain.body, plain.retry_after, plain.retry_after_ms)
         try:
-            answer = read_plain(plain.body, self._order.model, hides_output=request.hides_output)
+            answer = read_plain(plain.body, self._order.model, request.usage_rules)
         except BrokenAnswer as broken:
             self._usage = broken.usage
             raise AttemptFailed(str(broken)) from None
@@ -140,7 +141,7 @@ class StreamAttempt(Attempt[LiveStream]):
                 if opened.status != 200:
                     body = await read_whole(opened) if is_refusal(opened.status) else b""
                     raise self._status_failure(opened.status, body, opened.retry_after, opened.retry_after_ms)
-                stream = LiveStream(self._order, channel, opened, hides_output=request.hides_output)
+                stream = LiveStream(self._order, channel, opened, request.usage_rules)
                 self._stream = stream
                 await stream.await_content()
             opened = None  # the stream owns it now

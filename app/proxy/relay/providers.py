@@ -2,6 +2,8 @@
 
 import msgspec
 
+from app.proxy.relay.dialects.openai_usage import OPENAI_RULES, UsageRules
+
 __all__ = ["PROVIDERS", "Provider", "endpoint"]
 
 
@@ -14,7 +16,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     auth_prefix: str = "Bearer "
     usage_in_streams: bool = True  # takes `stream_options: {"include_usage": true}`
     requires_max_tokens: bool = False
-    hides_output: bool = False  # reasoning is output that only `total_tokens` counts
+    usage_rules: UsageRules = OPENAI_RULES  # what it counts outside of the whole in which OpenAI counts it
     limit_field: str = "max_tokens"  # what bounds an answer
     organization_header: str | None = None  # that of a credential's organisation, where it may have several
     project_header: str | None = None
@@ -32,8 +34,17 @@ PROVIDERS: dict[str, Provider] = {
     "openai_compatible": Provider(
         base_url=None, organization_header="openai-organization", project_header="openai-project"
     ),
+    # Qwen's vendor, in its compatible mode.
+    "dashscope": Provider(base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1"),
     "deepseek": Provider(base_url="https://api.deepseek.com/v1"),
-    "gemini": Provider(base_url="https://generativelanguage.googleapis.com/v1beta/openai", hides_output=True),
+    # Total = prompt + tool-use + candidates + thoughts, each apart from the others (its reference, `UsageMetadata`).
+    "gemini": Provider(
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        usage_rules=UsageRules(
+            hides_output=True,
+            tool_prompts=("tool_use_prompt_tokens", "tool_use_prompt_token_count", "toolUsePromptTokenCount"),
+        ),
+    ),
     "groq": Provider(base_url="https://api.groq.com/openai/v1", refuses=("prompt_cache_key", "store")),
     # Knows no field but its own (422 `extra_forbidden`), and sends the usage of a stream unasked.
     "mistral": Provider(
@@ -44,7 +55,8 @@ PROVIDERS: dict[str, Provider] = {
     "moonshot": Provider(base_url="https://api.moonshot.ai/v1"),
     "openrouter": Provider(base_url="https://openrouter.ai/api/v1"),
     "together": Provider(base_url="https://api.together.xyz/v1"),
-    "xai": Provider(base_url="https://api.x.ai/v1", hides_output=True),
+    # Reasoning is beside `completion_tokens`, and cached tokens are sometimes beside `prompt_tokens`.
+    "xai": Provider(base_url="https://api.x.ai/v1", usage_rules=UsageRules(hides_output=True, lacks_cached=True)),
     "sandbox": Provider(base_url="sandbox:", is_sandbox=True),
 }
 

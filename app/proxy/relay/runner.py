@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from app.proxy.records import Delivered, Order, Outcome, Pick, Plan, Try
 from app.proxy.relay.attempt import PlainAttempt, Request, StreamAttempt
+from app.proxy.relay.dialects.openai_answer import PlainAnswer
 from app.proxy.relay.line import Lines
 from app.proxy.relay.providers import PROVIDERS
 from app.proxy.relay.search import Search
@@ -24,7 +25,7 @@ class Relay:
 
     async def fetch(
         self, order: Order, plan: Plan, tries: Sequence[Try] = (), not_after: float | None = None
-    ) -> tuple[Delivered, bytes]:
+    ) -> tuple[Delivered, PlainAnswer]:
         """A whole answer, and what it came to. `tries` were made for this request before; no pick is begun, nor an
         answer awaited, after `not_after` (the loop's time). Raises RelayFailed."""
         search = Search(order, plan, self._begin_plain, self._leftovers, tries, not_after)
@@ -37,10 +38,11 @@ class Relay:
             channel=attempt.pick.channel,
             tries=tuple(search.tries),
             usage=answer.usage,
+            is_usage_final=answer.sent is not None and answer.sent.has_output,
             finish_reason=answer.finish_reason,
             output=answer.output,
         )
-        return delivered, answer.body
+        return delivered, answer
 
     async def open(
         self, order: Order, plan: Plan, tries: Sequence[Try] = (), not_after: float | None = None
@@ -65,4 +67,4 @@ class Relay:
 
     def _request(self, order: Order, pick: Pick) -> Request:
         transport, call = self._lines.call(order, pick)
-        return Request(transport, call, PROVIDERS[pick.channel.provider].hides_output)
+        return Request(transport, call, PROVIDERS[pick.channel.provider].usage_rules)

@@ -14,6 +14,7 @@ from app.base.receipt import Ending
 from app.catalog.records import Channel
 from app.proxy.records import Delivered, Order, Outcome, Try
 from app.proxy.relay.dialects.openai_answer import BrokenAnswer, StreamReader
+from app.proxy.relay.dialects.openai_usage import UsageRules
 from app.proxy.relay.sse import EventSplitter, EventTooLarge
 from app.proxy.relay.upstream import Opened, UpstreamFault
 from app.proxy.relay.verdict import tokens_taken
@@ -40,14 +41,14 @@ async def read_whole(opened: Opened) -> bytes:
 class LiveStream:
     """One answer, being streamed."""
 
-    def __init__(self, order: Order, channel: Channel, opened: Opened, *, hides_output: bool = False) -> None:
+    def __init__(self, order: Order, channel: Channel, opened: Opened, usage_rules: UsageRules) -> None:
         self._order = order
         self._channel = channel
         self._opened = opened
         self._tries: tuple[Try, ...] = ()
         self._end_pick: Callable[[Outcome], None] | None = None
         self._splitter = EventSplitter()
-        self.reader = StreamReader(order.model, order.wants_usage, order.answers, hides_output=hides_output)
+        self.reader = StreamReader(order.model, order.wants_usage, order.answers, usage_rules)
         self._held: list[bytes] = []
         self._sent_letters = 0
         self._delivered_letters: int | None = None
@@ -156,6 +157,7 @@ class LiveStream:
             channel=self._channel,
             tries=tuple(tries),
             usage=self.reader.usage,
+            is_usage_final=self.reader.is_usage_final,
             finish_reason="length" if ending == "out_of_credit" else self.reader.finish_reason,
             output=self.reader.output,
             delivered_letters=self._delivered_letters,
@@ -175,7 +177,8 @@ class LiveStream:
 
     def _end(self, error: str | None, *, is_abandoned: bool) -> None:
         if self._end_pick is not None:
-            tokens = tokens_taken(self.reader.usage, self._order.input_bound, self.reader.output_letters)
+            usage = self.reader.usage if self.reader.is_usage_final else None
+            tokens = tokens_taken(usage, self._order.input_bound, self.reader.output_letters)
             end_pick, self._end_pick = self._end_pick, None
             end_pick(Outcome(http_status=200, error=error, tokens=tokens, is_abandoned=is_abandoned))
 
@@ -200,6 +203,7 @@ class LiveStream:
         for payload in payloads:
             if payload == _DONE:
                 self._done = True
+                self.reader.end()
                 break
             if not payload.strip():
                 continue

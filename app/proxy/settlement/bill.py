@@ -17,6 +17,7 @@ __all__ = ["Bill", "make_bill"]
 log = logging.getLogger("tollgate.settlement")
 
 _BYTES_A_TOKEN = 4  # of English; only where the tokenizer fails
+_PROMPT_UNKNOWN = 1  # tokens: up to here, a prompt that is not final is none
 
 
 class Bill(msgspec.Struct, frozen=True):
@@ -36,20 +37,36 @@ async def make_bill(order: Order, delivered: Delivered, sale: Sale, policies: Po
     if delivered.channel is None:
         attempts = _attempts(delivered.tries, None)
         return Bill(Usage(), "none", "free", 0, _cost(attempts), attempts)
-    taken, source = delivered.usage, "upstream"
+    taken: Usage | None = delivered.usage
+    source: UsageSource = "upstream"
     if taken is None:
         taken, source = await _estimate(order, delivered.output), "estimated"
+    elif not delivered.is_usage_final:
+        taken, source = await _at_least_the_text(order, delivered.output, taken)
     charged = taken
     if policy == "delivered" and delivered.delivered_letters is not None:
         charged, source = await _reached(taken, delivered), "estimated"
     attempts = _attempts(delivered.tries, taken, shown=charged)
     amount = 0 if policy == "free" else amount_nano(sale.prices, charged, sale.multiplier)
-    return Bill(charged, source, policy, amount, _cost(attempts), attempts)  # type: ignore[arg-type]
+    return Bill(charged, source, policy, amount, _cost(attempts), attempts)
 
 
 async def _estimate(order: Order, output: str) -> Usage:
     prompt = await _count(order.prompt) + TOKENS_PER_TEXT * len(order.prompt)
     return Usage(input_tokens=min(prompt, order.input_bound), output_tokens=await _count((output,)))
+
+
+async def _at_least_the_text(order: Order, output: str, said: Usage) -> tuple[Usage, UsageSource]:
+    """A count that is not the vendor's last word, or what the text comes to where that is more. Vendors that do not
+    know a prompt yet say 0 or 1."""
+    counted = await _estimate(order, output)
+    input_tokens = said.input_tokens
+    if input_tokens <= _PROMPT_UNKNOWN:
+        input_tokens = max(input_tokens, counted.input_tokens)
+    output_tokens = max(said.output_tokens, counted.output_tokens)
+    if (input_tokens, output_tokens) == (said.input_tokens, said.output_tokens):
+        return said, "upstream"
+    return msgspec.structs.replace(said, input_tokens=input_tokens, output_tokens=output_tokens), "estimated"
 
 
 async def _reached(taken: Usage, delivered: Delivered) -> Usage:

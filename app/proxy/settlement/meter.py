@@ -1,8 +1,8 @@
 """Watches what a stream has used against what is held for it, and has the hold grow in steps, so that an answer without
 a limit never costs more than its wallet can pay.
 
-The watch is cheap and errs on the wallet's side: the vendor's own count where it says one as it goes, else the bytes of
-the text. Only where the wallet can't pay for a longer hold is the text counted exactly.
+The watch is cheap and errs on the wallet's side: it takes the larger of what the vendor counts as it goes and what the
+bytes of the text come to. Only where the wallet can't pay for a longer hold is the text counted exactly.
 """
 
 import logging
@@ -45,15 +45,15 @@ class Meter:
         used = self._used(output_bytes, vendor_count)
         if await self._grow(max(0, used - self.held_tokens) + _STEP_TOKENS):
             return True
-        if vendor_count is None:
-            used = self._counted_tokens = await count_tokens((text(),))
-            self._counted_bytes = output_bytes
+        self._counted_tokens = await count_tokens((text(),))
+        self._counted_bytes = output_bytes
+        used = self._used(output_bytes, vendor_count)
         return used <= self.held_tokens or await self._grow(used - self.held_tokens + _LAST_STEP_TOKENS)
 
     def _used(self, output_bytes: int, vendor_count: int | None) -> int:
-        if vendor_count is not None:
-            return vendor_count
-        return self._counted_tokens + (output_bytes - self._counted_bytes) // self._bytes_a_token
+        """A vendor that counts too little as it goes (0 or 1 in every chunk) is not believed: the bytes are there."""
+        by_text = self._counted_tokens + (output_bytes - self._counted_bytes) // self._bytes_a_token
+        return max(vendor_count or 0, by_text)
 
     async def _grow(self, tokens: int) -> bool:
         trip = self._trip

@@ -1,17 +1,20 @@
 """OpenAI's chat completions, the answer: plain and streamed. What it says is read, what the customer sees is the
-vendor's JSON, but for the model's public name and a usage chunk nobody asked for.
+vendor's JSON, but for the model's public name, a usage chunk nobody asked for, and a usage that says something else
+than the receipt.
 """
 
 import io
+import re
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from app.proxy.records import Usage
-from app.proxy.relay.dialects.openai_usage import read_usage
+from app.proxy.relay.dialects.openai_text import Said, says, texts
+from app.proxy.relay.dialects.openai_usage import OPENAI_RULES, SentUsage, UsageRules, read_usage, usage_fields
 
-__all__ = ["BrokenAnswer", "Frame", "PlainAnswer", "StreamReader", "read_plain", "usage_event"]
+__all__ = ["BrokenAnswer", "Frame", "PlainAnswer", "StreamReader", "read_plain", "shown_body", "usage_event"]
 
 
 class BrokenAnswer(Exception):
@@ -23,22 +26,10 @@ class BrokenAnswer(Exception):
         self.usage = usage
 
 
-class _Said(msgspec.Struct):
-    """A message or a delta."""
-
-    content: str | list[Any] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[Any] | None = None
-    function_call: Any = None
-    audio: Any = None
-
-
 class _Choice(msgspec.Struct):
     index: int = 0
-    message: _Said | None = None
-    delta: _Said | None = None
+    message: Said | None = None
+    delta: Said | None = None
     finish_reason: str | None = None
 
 
@@ -56,48 +47,63 @@ class _Answer(msgspec.Struct):
 
 
 class PlainAnswer(msgspec.Struct, frozen=True):
-    """`body` is what the customer sees."""
+    """`body` is the vendor's under the public name, `output` the text of all answers."""
 
     body: bytes
-    usage: Usage | None
+    sent: SentUsage | None
     finish_reason: str | None
     output: str
 
+    @property
+    def usage(self) -> Usage | None:
+        return None if self.sent is None else self.sent.counts
+
 
 class Frame(msgspec.Struct, frozen=True):
-    """`data` is the event as the customer sees it, empty where it is not for them; `content` says that the answer has
-    begun."""
+    """`data` is the event as the customer sees it, empty where it is not for them or not yet; `content` says that the
+    answer has begun."""
 
     data: bytes
     content: bool
 
 
 _BACKSLASH = 0x5C
+_surrogate = re.compile(rb"\\u[dD][89a-fA-F]")
+# An escaped backslash, a whole pair, or a half.
+_escape = re.compile(
+    rb"\\(?:\\|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2}))"
+)
 
 _answer = msgspec.json.Decoder(_Answer)
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
 
-def read_plain(body: bytes, public_model: str, *, hides_output: bool = False) -> PlainAnswer:
-    """`hides_output` is the vendor's quirk, see `read_usage`. Raises BrokenAnswer where another should be asked."""
+def read_plain(body: bytes, public_model: str, rules: UsageRules = OPENAI_RULES) -> PlainAnswer:
+    """`rules` are the vendor's, see `read_usage`. Raises BrokenAnswer where another should be asked."""
     answer = _decode(body)
     choices = answer.choices
-    usage = read_usage(answer.usage, hides_output=hides_output)
+    sent = read_usage(answer.usage, rules)
+    usage = None if sent is None else sent.counts
     if not choices:
         raise BrokenAnswer("empty answer", usage)
-    texts: list[str] = []
+    output: list[str] = []
     finish: str | None = None
     for choice in choices:
-        texts += _texts(choice.message)
+        output += texts(choice.message)
         finish = finish or choice.finish_reason or None
     spent = usage is not None and usage.output_tokens > 0
-    if not spent and finish != "content_filter" and not any(_says(choice.message) for choice in choices):
+    if not spent and finish != "content_filter" and not any(says(choice.message) for choice in choices):
         raise BrokenAnswer("empty answer", usage)
-    return PlainAnswer(_renamed(body, answer.model, public_model), usage, finish, "".join(texts))
+    return PlainAnswer(_renamed(body, answer.model, public_model), sent, finish, "".join(output))
 
 
-def usage_event(usage: Usage, model: str, created_s: int, request_id: str) -> bytes:
+def shown_body(answer: PlainAnswer, billed: Usage) -> bytes:
+    """What the customer sees: the body as it is where its usage says what was billed, else with the billed usage."""
+    return answer.body if _is_billed(answer.sent, billed) else _with_usage(answer.body, billed)
+
+
+def usage_event(billed: Usage, model: str, created_s: int, request_id: str) -> bytes:
     """The usage chunk for a customer who asked for it, where the vendor sent none."""
     chunk = {
         "id": f"chatcmpl-{request_id}",
@@ -105,26 +111,29 @@ def usage_event(usage: Usage, model: str, created_s: int, request_id: str) -> by
         "created": created_s,
         "model": model,
         "choices": [],
-        "usage": {
-            "prompt_tokens": usage.input_tokens,
-            "completion_tokens": usage.output_tokens,
-            "total_tokens": usage.input_tokens + usage.output_tokens,
-        },
+        "usage": usage_fields(billed),
     }
     return b"data: " + _encode(chunk) + b"\n\n"
 
 
 class StreamReader:
-    """Reads the events of one streamed answer, in order, and knows at the end what it came to."""
+    """Reads the events of one streamed answer, in order, and knows at the end what it came to.
 
-    def __init__(self, public_model: str, wants_usage: bool, answers: int, *, hides_output: bool = False) -> None:
+    The usage of a chunk with content is a vendor's figure on the way, whatever it says: it is not shown, and is final
+    only where nothing was generated after it and the stream has come to its end (`is_usage_final`).
+    """
+
+    def __init__(self, public_model: str, wants_usage: bool, answers: int, rules: UsageRules = OPENAI_RULES) -> None:
         self._public_model = public_model
         self._wants_usage = wants_usage
         self._answers = answers
-        self._hides_output = hides_output
+        self._rules = rules
         self._finished: set[int] = set()
-        self.usage: Usage | None = None
-        self.usage_shown = False
+        self._sent: SentUsage | None = None
+        # The vendor's usage chunk and what it says, held back until the request is settled.
+        self._usage_chunk: tuple[bytes, SentUsage | None] | None = None
+        self._is_usage_late = False  # nothing was generated after it
+        self._is_ended = False
         self.finish_reason: str | None = None
         self._output = io.StringIO()  # a list of small texts would take ten times the memory
         self._id: str | None = None
@@ -142,6 +151,20 @@ class StreamReader:
         """Every answer has said why it ended."""
         return len(self._finished) >= self._answers
 
+    @property
+    def usage(self) -> Usage | None:
+        """The vendor's latest count."""
+        return None if self._sent is None else self._sent.counts
+
+    @property
+    def is_usage_final(self) -> bool:
+        """Whether `usage` is the vendor's last word. Until then it may count less than was generated."""
+        return self._sent is not None and self._sent.has_output and self._is_usage_late and self._is_ended
+
+    def end(self) -> None:
+        """The vendor said `[DONE]`."""
+        self._is_ended = True
+
     def read(self, payload: bytes) -> Frame:
         """One event. Raises BrokenAnswer on garbage or an error event."""
         chunk = _decode(payload)
@@ -153,24 +176,34 @@ class StreamReader:
             if choice.finish_reason:
                 self._finished.add(choice.index)
                 self.finish_reason = choice.finish_reason
-            if _says(said):
+            if says(said):
                 content = True
-                for text in _texts(said):
-                    self._output.write(text)
-                    self.output_letters += len(text)
-                    self.output_bytes += len(text) if text.isascii() else len(text.encode())
-        has_usage = bytes(chunk.usage) != b"null"
-        if has_usage:
-            # Vendors that send it in every chunk send it cumulated: the last one counts.
-            self.usage = read_usage(chunk.usage, hides_output=self._hides_output) or self.usage
-        if has_usage and not self._wants_usage and not choices:
-            return Frame(b"", content=False)
-        self.frames += 1
-        self.usage_shown = self.usage_shown or (has_usage and self._wants_usage)
+                self._write(texts(said))
+        if content:
+            self._is_usage_late = False
         renamed = chunk.model is not None and chunk.model != self._public_model
-        if renamed or (chunk.usage is not _ABSENT and not self._wants_usage):
-            payload = self._shown(payload, chunk)
+        has_usage = chunk.usage is not _ABSENT and bytes(chunk.usage) != b"null"
+        if has_usage:
+            sent = self._take_usage(chunk.usage, is_alone=not choices)
+            if not choices:
+                if self._wants_usage:
+                    shown = _renamed(payload, chunk.model, self._public_model) if renamed else payload
+                    self._usage_chunk = (shown, sent)
+                return Frame(b"", content=False)
+        self.frames += 1
+        if renamed or has_usage or (chunk.usage is not _ABSENT and not self._wants_usage):
+            payload = self._shown(payload, chunk, has_usage=has_usage)
         return Frame(b"data: %b\n\n" % _one_line(payload), content)
+
+    def usage_event(self, billed: Usage, created_s: int, request_id: str) -> bytes:
+        """The usage chunk as the customer who asked for it sees it, once the request is settled: the vendor's own where
+        it says what was billed. Empty for a customer who did not ask."""
+        if not self._wants_usage:
+            return b""
+        if self._usage_chunk is None:
+            return usage_event(billed, self._public_model, created_s, request_id)
+        payload, sent = self._usage_chunk
+        return b"data: %b\n\n" % _one_line(payload if _is_billed(sent, billed) else _with_usage(payload, billed))
 
     def closing_events(self, created_s: int, request_id: str) -> bytes:
         """What ends an answer that is broken off for lack of credit, as a vendor ends one at its limit of tokens."""
@@ -189,14 +222,44 @@ class StreamReader:
             "choices": [{"index": index, "delta": {}, "finish_reason": "length"}],
         }
 
-    def _shown(self, payload: bytes, chunk: _Answer) -> bytes:
-        if self._wants_usage or chunk.usage is _ABSENT:
+    def _write(self, generated: list[str]) -> None:
+        for text in generated:
+            self._output.write(text)
+            self.output_letters += len(text)
+            self.output_bytes += len(text) if text.isascii() else len(text.encode())
+
+    def _take_usage(self, raw: Raw, *, is_alone: bool) -> SentUsage | None:
+        """What it says. Vendors that send it in every chunk send it cumulated: the last one counts. One that does not
+        say how long the answer is takes nothing back."""
+        sent = read_usage(raw, self._rules)
+        if sent is not None and (sent.has_output or self._sent is None or not self._sent.has_output):
+            self._sent = sent
+            self._is_usage_late = True
+            self._is_ended = is_alone or self.finished
+        return sent
+
+    def _shown(self, payload: bytes, chunk: _Answer, *, has_usage: bool) -> bytes:
+        if not has_usage and (self._wants_usage or chunk.usage is _ABSENT):
             return _renamed(payload, chunk.model, self._public_model)
-        fields: dict[str, Any] = dict(_fields.decode(payload))
+        fields = _fields_of(payload)
         if chunk.model is not None:
             fields["model"] = self._public_model
-        fields.pop("usage", None)
+        if self._wants_usage:
+            fields["usage"] = None  # as OpenAI has it in every chunk but the last
+        else:
+            fields.pop("usage", None)
         return _encode(fields)
+
+
+def _is_billed(sent: SentUsage | None, billed: Usage) -> bool:
+    """Whether the usage that the vendor sent can be shown as it is."""
+    return sent is not None and sent.is_plain and sent.has_output and sent.counts == billed
+
+
+def _with_usage(body: bytes, billed: Usage) -> bytes:
+    fields = _fields_of(body)
+    fields["usage"] = usage_fields(billed)
+    return _encode(fields)
 
 
 def _renamed(body: bytes, model: str | None, public_model: str) -> bytes:
@@ -213,19 +276,27 @@ def _renamed(body: bytes, model: str | None, public_model: str) -> bytes:
             and body[at - 1] != _BACKSLASH
         ):
             return b"%b%b%b" % (body[:end], _encode(public_model), body[end + len(name) :])
-    fields: dict[str, Any] = dict(_fields.decode(body))
+    fields = _fields_of(body)
     fields["model"] = public_model
     return _encode(fields)
 
 
 def _one_line(payload: bytes) -> bytes:
-    """JSON over several lines would break an event apart; raw parts keep their white space when written again."""
-    return payload if b"\n" not in payload else _encode(msgspec.json.decode(payload))
+    """JSON over several lines would break an event apart. A line break in JSON is white space: in a text it is
+    escaped."""
+    return payload.replace(b"\n", b" ")
+
+
+def _fields_of(body: bytes) -> dict[str, Any]:
+    try:
+        return dict(_fields.decode(body))
+    except msgspec.DecodeError:  # as in `_decode`, which has read it before
+        return dict(_fields.decode(_with_whole_characters(body)))
 
 
 def _decode(body: bytes) -> _Answer:
     try:
-        answer = _answer.decode(body)
+        answer = _decode_any(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BrokenAnswer("empty answer" if not body.strip() else "answer is not a completion") from None
     if answer.error:
@@ -233,30 +304,16 @@ def _decode(body: bytes) -> _Answer:
     return answer
 
 
-def _says(said: _Said | None) -> bool:
-    """Whether there is anything in it: a role alone is nothing."""
-    return said is not None and bool(
-        said.content
-        or said.tool_calls
-        or said.reasoning_content
-        or said.reasoning
-        or said.refusal
-        or said.function_call
-        or said.audio
-    )
+def _decode_any(body: bytes) -> _Answer:
+    try:
+        return _answer.decode(body)
+    except msgspec.DecodeError:
+        if _surrogate.search(body) is None:
+            raise
+        return _answer.decode(_with_whole_characters(body))
 
 
-def _texts(said: _Said | None) -> list[str]:
-    """The texts that were generated, for a count where the vendor sends none."""
-    if said is None:
-        return []
-    if isinstance(said.content, str) and not (
-        said.tool_calls or said.reasoning_content or said.reasoning or said.refusal or said.function_call
-    ):
-        return [said.content]
-    found = [text for text in (said.reasoning_content or said.reasoning, said.refusal) if text]
-    if isinstance(said.content, str):
-        found.append(said.content)
-    others = (None if isinstance(said.content, str) else said.content, said.tool_calls, said.function_call)
-    found.extend(_encode(other).decode() for other in others if other)
-    return found
+def _with_whole_characters(body: bytes) -> bytes:
+    """Vendors that cut a text between two escapes of one character (`\\ud83c`, `\\udf88`) send halves that our decoder
+    refuses: each is read as U+FFFD. Where the event is passed on as it came, the customer can still join them."""
+    return _escape.sub(lambda found: b"\\ufffd" if found["half"] else found[0], body)
