@@ -12,7 +12,7 @@ from app.base.database import Database
 from app.base.ids import digest, made_at_ms
 from app.base.receipt import Usage
 from app.base.redis import embedded_url
-from app.base.redis_checks import Finding, check_redis, read_facts
+from app.base.redis_checks import Finding, check_redis, confirming, read_facts
 from app.base.wire import Connected, Wire
 from app.catalog.installation import read_installation
 from app.catalog.keys import key_of_secret, write_uses
@@ -66,7 +66,10 @@ class Books:
 
     async def _greet(self, server: Connected) -> None:
         """Every connection to Redis: what does not fit is said, and who it is decides whether its data can be used."""
-        findings = check_redis(await read_facts(server))
+        facts = await read_facts(server)
+        wanted = (self.settings.redis_wait_replicas, self.settings.redis_wait_disk)
+        self.wire.confirm_with = confirming(facts, *wanted)
+        findings = check_redis(facts, *wanted)
         for finding in findings:
             if finding not in self.redis_findings:
                 log.warning("%s", finding.text)

@@ -26,6 +26,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path = Path("data")
     database_url: str = ""  # empty: SQLite in the data dir
     redis_url: str = ""  # empty: an embedded redis-server in the data dir
+    redis_wait_replicas: int = 0  # how many have to confirm a hold and a charge (WAIT)
+    redis_wait_disk: int = 0  # 1: the append-only file has to have it (WAITAOF, Redis 7.2)
     admin_key: str = ""  # empty: made at the first start, shown once
     secret_key: str = ""  # empty: made at the first start, kept in the data dir
     workers: int = 0  # 0: one a core, four at most
@@ -61,6 +63,8 @@ _BOUNDS = {
     "port": (1, 65535),
     "workers": (0, 256),
     "shards": (1, 1024),
+    "redis_wait_replicas": (0, 16),
+    "redis_wait_disk": (0, 1),
     "lease_seconds": (1, 3600),
     "max_body_bytes": (1024, 2**31),
     "drain_seconds": (1, 3600),

@@ -9,9 +9,11 @@ import msgspec
 
 from app.base.wire import Connected, StoreError
 
-__all__ = ["Finding", "RedisFacts", "check_redis", "read_facts"]
+__all__ = ["Finding", "RedisFacts", "check_redis", "confirming", "read_facts"]
 
 _OLDEST = (6, 2)
+_WAITS_FOR_DISK = (7, 2)
+_CONFIRM_MS = 500
 _ASKED = ("appendfsync", "maxmemory", "maxmemory-policy")
 
 
@@ -58,20 +60,41 @@ async def read_facts(server: Connected) -> RedisFacts:
     )
 
 
-def check_redis(facts: RedisFacts) -> tuple[Finding, ...]:
-    """What of it does not fit, or can't be seen."""
+def confirming(facts: RedisFacts, replicas: int, disk: int) -> tuple[bytes | int, ...] | None:
+    """The command that waits until a write is on so many replicas, and in the append-only file; None where neither is
+    asked for."""
+    if disk and _can_wait_for_disk(facts):
+        return (b"WAITAOF", 1, replicas, _CONFIRM_MS)
+    return (b"WAIT", replicas, _CONFIRM_MS) if replicas else None
+
+
+def check_redis(facts: RedisFacts, replicas: int = 0, disk: int = 0) -> tuple[Finding, ...]:
+    """What of it does not fit, or can't be seen. `replicas` and `disk` are what the operator wants writes to wait
+    for."""
     found = []
     if facts.version is None or _version(facts.version) < _OLDEST:
         found.append(Finding("version", f"Redis {facts.version or 'of an unknown version'} is older than 6.2."))
     if facts.role not in ("master", None):
         found.append(Finding("role", "This Redis is a replica: it can't be written to."))
     found += _durability(facts)
+    if facts.replicas is not None and facts.replicas < replicas:
+        text = f"{replicas} replicas have to confirm each hold and charge, and Redis has {facts.replicas}."
+        found.append(Finding("replicas", text))
+    elif facts.replicas and not replicas:
+        text = "Redis has replicas that nothing waits for: a failover loses what they had not got. See docs/redis.md."
+        found.append(Finding("unconfirmed_replicas", text))
+    if disk and not _can_wait_for_disk(facts):
+        found.append(Finding("wait_disk", "TOLLGATE_REDIS_WAIT_DISK needs Redis 7.2 and an append-only file."))
     if facts.eviction is None:
         found.append(Finding("eviction_unknown", "Redis does not say its maxmemory-policy: it has to be noeviction."))
     elif facts.eviction != "noeviction" and facts.memory_most != 0:
         text = f"maxmemory-policy is {facts.eviction}: Redis may throw away wallets and receipts. Set it to noeviction."
         found.append(Finding("eviction", text))
     return tuple(found)
+
+
+def _can_wait_for_disk(facts: RedisFacts) -> bool:
+    return facts.version is not None and _version(facts.version) >= _WAITS_FOR_DISK and facts.appends is True
 
 
 def _durability(facts: RedisFacts) -> list[Finding]:

@@ -85,6 +85,8 @@ class Wire:
     def __init__(self, url: str, deadline_s: float = 2.0, greet: Greet | None = None) -> None:
         self._deadline_s = deadline_s
         self._greeting = greet
+        # WAIT or WAITAOF, with what each has to reach and how long (ms) that may take.
+        self.confirm_with: tuple[bytes | int, ...] | None = None
         self._seeds = [self._node(dict(parse_url(seed))) for seed in seeds_of(url)]
         self._options = dict(parse_url(seeds_of(url)[0]))
         self._home = self._seeds[0]
@@ -133,6 +135,16 @@ class Wire:
             return await self._send(packed, key)
         except StoreError as error:
             return await self._follow(error, packed, key)
+
+    async def confirm(self, key: bytes) -> None:
+        """Returns once what was written before to the server that has `key` is where `confirm_with` asks for. Raises
+        OutcomeUnknown where it is not there in time."""
+        if self.confirm_with is None:
+            return
+        reply = await self.call(*self.confirm_with, at=key)
+        got = tuple(reply) if isinstance(reply, list) else (reply,)
+        if any(have < wanted for have, wanted in zip(got, self.confirm_with[1:-1], strict=True)):
+            raise OutcomeUnknown
 
     async def ping(self) -> None:
         """Raises ServiceUnavailable where a server that has some of the keys does not answer."""

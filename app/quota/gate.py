@@ -155,6 +155,8 @@ class Gate:
                 b"%b %b %b" % (rules.trace.encode(), slots.ids, draft),
                 rules.packed,
             )
+            if self._wire.confirm_with is not None and reply[0] == b"ok":
+                await self._wire.confirm(slots.wallet)
         except (OutcomeUnknown, CancelledError):
             self.unheard.append(Unheard(slots, request_id, rules.trace))
             raise
@@ -210,6 +212,8 @@ class Gate:
         )
         if reply[0] == b"lost":
             raise LostHold
+        if self._wire.confirm_with is not None:
+            await self._wire.confirm(slots.wallet)
         if reply[0] != b"ok":
             return None
         return Settled(int(reply[1]), int(reply[2]), tuple(map(_reached, reply[4:])), reply[3])

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.base.redis_checks import RedisFacts, check_redis, read_facts
+from app.base.errors import OutcomeUnknown
+from app.base.redis_checks import RedisFacts, check_redis, confirming, read_facts
 from app.base.wire import Connected, Wire
 from tests.servers import RedisServer
 
@@ -43,6 +44,30 @@ def test_what_does_not_fit_is_said(facts: dict[str, object], code: str) -> None:
 
 def test_a_policy_that_never_applies_does_no_harm() -> None:
     assert codes(memory_most=0, eviction="allkeys-lru") == []
+
+
+def test_writes_wait_for_what_the_operator_asks_for() -> None:
+    """And where the server can't, that is said rather than asked for."""
+    old = RedisFacts(version="6.2.14", role="master", appends=True, replicas=1)
+    assert confirming(FIT, 0, 0) is None
+    assert confirming(FIT, 1, 0) == (b"WAIT", 1, 500)
+    assert confirming(FIT, 1, 1) == (b"WAITAOF", 1, 1, 500)
+    assert confirming(old, 0, 1) is None
+    assert [finding.code for finding in check_redis(FIT, 1, 0)] == ["replicas"]
+    assert "wait_disk" in [finding.code for finding in check_redis(old, 1, 1)]
+    assert codes(replicas=1) == ["unconfirmed_replicas"]
+
+
+async def test_a_write_that_no_replica_confirms_is_not_taken_for_one_that_stays(redis_server: RedisServer) -> None:
+    wire = Wire(redis_server.url)
+    await wire.open()
+    await wire.confirm(b"any")
+    wire.confirm_with = (b"WAIT", 1, 10)
+    with pytest.raises(OutcomeUnknown):
+        await wire.confirm(b"any")
+    wire.confirm_with = (b"WAIT", 0, 10)
+    await wire.confirm(b"any")
+    await wire.close()
 
 
 async def test_a_real_one_says_all_of_it(redis_server: RedisServer) -> None:

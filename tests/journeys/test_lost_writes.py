@@ -166,3 +166,14 @@ def test_what_does_not_fit_about_redis_is_said(open_shop: OpenShop, tmp_path: Pa
         until(lambda: shop.operator.get("/alerts", kind="redis.unfit")["items"], "the operator is told")
     finally:
         redis.kill()
+
+
+def test_without_the_replicas_that_were_asked_for_nobody_is_served(open_shop: OpenShop, redis: DurableRedis) -> None:
+    """A hold that a failover could lose is not given; nothing is left of it."""
+    shop = open_shop(TOLLGATE_REDIS_URL=redis.url, TOLLGATE_REDIS_WAIT_REPLICAS="1")
+    model, customer = open_for(shop)
+    answer = customer.chat(model)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "service_unavailable"
+    until(lambda: shop.operator.held(customer.account_id) == 0, "the hold is taken back")
+    shop.assert_nothing_charged(customer)
