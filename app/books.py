@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from app.base.clock import monotonic_ms, now_ms
 from app.base.crypto import Sealer
 from app.base.database import Database
-from app.base.ids import digest, made_at_ms
+from app.base.ids import digest, made_at_ms, shard_of
 from app.base.receipt import Usage
 from app.base.redis import embedded_url
 from app.base.wire import Wire
@@ -16,11 +16,12 @@ from app.catalog.pricing import Prices, amount_nano
 from app.catalog.records import Key
 from app.catalog.versions import prices_of
 from app.ledger.bookkeeper import Bookkeeper
-from app.ledger.debits import Taken, take_back
+from app.ledger.debits import Taken, abandon_old_debits, take_back
+from app.ledger.items import StreamedReceipt
 from app.ledger.posting import posted_among
 from app.ledger.rebuild import apply_credits, rebuild_wallet
 from app.ledger.reports import find_receipt
-from app.ledger.stream import ReceiptStreams
+from app.ledger.stream import ReceiptStreams, read_entry
 from app.ledger.verify import Verdict, verify
 from app.quota.wallets import Wallets
 from app.settings import Settings
@@ -34,6 +35,7 @@ def redis_url(settings: Settings) -> str:
 
 _POSTED_WITHIN_MS = 2_000
 _LOOK_EVERY_S = 0.1
+_DEBIT_ANSWERED_WITHIN_MS = 3_600_000
 
 
 class Books:
@@ -76,6 +78,10 @@ class Books:
             self.database, self.wallets, account_id, amount_nano, memo, idempotency_key, corrects=corrects
         )
 
+    async def abandon_old_debits(self) -> int:
+        """For a job, once an hour; see app.ledger.debits."""
+        return await abandon_old_debits(self.database, self.wallets, now_ms() - _DEBIT_ANSWERED_WITHIN_MS)
+
     async def verify(self) -> Verdict:
         return await verify(self.database, self.wallets, self.price)
 
@@ -87,7 +93,23 @@ class Books:
         async with self.database.write() as db:
             await write_uses(db, uses)
 
-    async def is_posted(self, request_id: str) -> bool:
+    async def is_posted(self, request_id: str, account_id: str) -> bool:
+        """Whether a request has its receipt, in the database or on its way there in the stream of its account's shard.
+
+        The stream is read before the database: what is not in it was never there, or had been posted before it was
+        trimmed, and then the database has it. The other way round, a receipt that is posted and trimmed between the two
+        looks would be in neither. The look at the database that goes first only spares the stream, which is long when
+        the database is away, and then nothing can be said anyway.
+        """
+        if await self._is_in_database(request_id):
+            return True
+        look = await self.wallets.look(shard_of(account_id, self.shards), [])
+        streamed = map(read_entry, look.entries)
+        if any(isinstance(item, StreamedReceipt) and item.id == request_id for item in streamed):
+            return True
+        return await self._is_in_database(request_id)
+
+    async def _is_in_database(self, request_id: str) -> bool:
         async with self.database.read() as db:
             return bool(await posted_among(db, [request_id]))
 

@@ -249,11 +249,11 @@ class World(Differences):
                 self.books.settle(request, request.charge)
         _let_pass(at_ms)
 
-    async def _is_posted(self, request_id: str) -> bool:
+    async def _is_posted(self, request_id: str, account_id: str) -> bool:
         self._asked.set()
         if self._is_away:
             raise ServiceUnavailable
-        return await self.office.books.is_posted(request_id)
+        return await self.office.books.is_posted(request_id, account_id)
 
     async def sweep(self) -> None:
         self._sweeper.answered(0)

@@ -45,7 +45,7 @@ async def test_after_redis_was_emptied_the_books_are_asked_first(till: Till, tmp
     """The worker slept for longer than its lease, and the sweeper's receipt may be posted: a second one would take
     money that the journal never sees. Where there is none, the request is made good."""
 
-    async def asked(request_id: str) -> bool:
+    async def asked(request_id: str, account_id: str) -> bool:
         return is_posted
 
     spool = Spool(tmp_path)
@@ -56,5 +56,5 @@ async def test_after_redis_was_emptied_the_books_are_asked_first(till: Till, tmp
     await clerk.settle(trip, DELIVERED)
     (waiting,) = await spool.waiting()
     assert await till.receipts() == []
-    assert await clerk._replay_one(waiting)
+    await clerk._replay_one(waiting)
     assert await till.receipts() == ([] if is_posted else [waiting.receipt])
