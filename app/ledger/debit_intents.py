@@ -83,8 +83,7 @@ async def ask_debit(
     await lock_wallet(db, account_id)
     if idempotency_key is not None:
         await refuse_key_of_entry(db, account_id, idempotency_key)
-    at_ms = now_ms()
-    debit = Debit(debit_id(account_id, idempotency_key), account_id, amount_nano, memo, corrects, at_ms, "asked")
+    debit = Debit(debit_id(account_id, idempotency_key), account_id, amount_nano, memo, corrects, now_ms(), "asked")
     earlier = (await db.execute(select(debits).where(debits.c.id == debit.id))).first()
     posted = None if idempotency_key is None else await posted_nano(db, debit.id)
     if earlier is not None and earlier.state in ("asked", "taken"):
@@ -93,18 +92,24 @@ async def ask_debit(
             return _debit(earlier)
     elif posted is not None:
         _refuse_another(debit, posted, corrects)
-    if earlier is None:
-        row = msgspec.structs.asdict(debit) | {"idempotency_key": idempotency_key, "asked_at_ms": at_ms}
-        await db.execute(insert(debits).values(row))
-    elif earlier.state == "asked":
-        debit = msgspec.structs.replace(_debit(earlier), unanswered=earlier.unanswered + 1)
-        await db.execute(_row(debit.id).values(asked_at_ms=at_ms, unanswered=debit.unanswered))
-    else:
-        values = {"amount_nano": amount_nano, "memo": memo, "corrects": corrects, "created_at_ms": at_ms}
-        await db.execute(_row(debit.id).values(**values, asked_at_ms=at_ms, unanswered=1, state="asked"))
+    debit = await _write_asked(db, debit, earlier, idempotency_key)
     if posted is not None:
         await mark_taken(db, debit.id, posted)
         return msgspec.structs.replace(debit, state="taken")
+    return debit
+
+
+async def _write_asked(db: AsyncConnection, debit: Debit, earlier: Any, idempotency_key: str | None) -> Debit:
+    """One more call to Redis is about to be made, for the debit of the row `earlier` where that is still asked."""
+    asked = {"asked_at_ms": debit.created_at_ms, "state": "asked"}
+    if earlier is None:
+        row = msgspec.structs.asdict(debit) | {"idempotency_key": idempotency_key}
+        await db.execute(insert(debits).values(row | asked))
+    elif earlier.state == "asked":
+        debit = msgspec.structs.replace(_debit(earlier), unanswered=earlier.unanswered + 1)
+        await db.execute(_row(debit.id).values(asked | {"unanswered": debit.unanswered}))
+    else:
+        await db.execute(_row(debit.id).values(msgspec.structs.asdict(debit) | asked))
     return debit
 
 

@@ -159,6 +159,20 @@ async def test_a_debit_of_the_version_before_is_known_by_its_entry(office: Offic
     assert await _states(office) == ["taken"]
 
 
+async def test_what_redis_says_that_it_took_is_what_was_taken(office: Office) -> None:
+    """A debit of the version before that is in the stream alone: under another amount it is a conflict, and the row
+    says what Redis says."""
+    account = await office.account(100)
+    await _take(office, account, 50)
+    await office.tamper("DELETE FROM debits")
+    with pytest.raises(Conflict, match="another amount"):
+        await _take(office, account, 49)
+    async with office.database.read() as db:
+        assert [(each.amount_nano, each.state) for each in await unposted_debits(db, [account])] == [(50, "taken")]
+    assert not (await _take(office, account, 50)).is_new
+    await _agree(office, account, 50)
+
+
 async def test_old_debits_are_abandoned_where_redis_never_took_them(office: Office) -> None:
     """The stream says so, or the journal; what was never taken moves nothing, and frees its key."""
     account = await office.account(100)
