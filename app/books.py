@@ -9,7 +9,7 @@ from app.alerts.outbox import raise_alert
 from app.base.clock import monotonic_ms, now_ms
 from app.base.crypto import Sealer
 from app.base.database import Database
-from app.base.ids import digest, made_at_ms
+from app.base.ids import digest, made_at_ms, shard_of
 from app.base.receipt import Usage
 from app.base.redis import embedded_url
 from app.base.redis_checks import Finding, check_redis, confirming, read_facts
@@ -20,12 +20,13 @@ from app.catalog.pricing import Prices, amount_nano
 from app.catalog.records import Key
 from app.catalog.versions import prices_of
 from app.ledger.bookkeeper import Bookkeeper
-from app.ledger.debits import Taken, take_back
+from app.ledger.debits import Taken, abandon_old_debits, take_back
+from app.ledger.items import StreamedReceipt
 from app.ledger.posting import posted_among
 from app.ledger.rebuild import apply_credits, rebuild_wallet
 from app.ledger.repair import Repair, repair_wallets, wallet_ids
 from app.ledger.reports import find_receipt
-from app.ledger.stream import ReceiptStreams
+from app.ledger.stream import ReceiptStreams, read_entry
 from app.ledger.verify import Verdict, verify
 from app.quota.epochs import Epochs
 from app.quota.wallets import Wallets
@@ -43,6 +44,7 @@ log = logging.getLogger("tollgate.redis")
 _DAY_MS = 86_400_000
 _POSTED_WITHIN_MS = 2_000
 _LOOK_EVERY_S = 0.1
+_DEBIT_ANSWERED_WITHIN_MS = 3_600_000
 
 
 class Books:
@@ -57,6 +59,7 @@ class Books:
         self.wire = Wire(redis_url(settings), greet=self._greet)
         self.redis_findings: tuple[Finding, ...] = ()
         self._told_of_redis = ""
+        self._abandon_at_ms = 0
         self.wallets = Wallets(self.wire, self.shards, self.epochs)
         self.sealer = Sealer(settings.secret_key)
         self._prices: dict[str, Prices] = {}
@@ -100,6 +103,17 @@ class Books:
             self.database, self.wallets, account_id, amount_nano, memo, idempotency_key, corrects=corrects
         )
 
+    async def abandon_old_debits(self) -> int:
+        """See app.ledger.debits."""
+        return await abandon_old_debits(self.database, self.wallets, now_ms() - _DEBIT_ANSWERED_WITHIN_MS)
+
+    async def do_chores(self) -> None:
+        """What the bookkeeper does beside its own. Raises ServiceUnavailable."""
+        await self.tell_of_redis()
+        if monotonic_ms() >= self._abandon_at_ms:
+            self._abandon_at_ms = monotonic_ms() + _DEBIT_ANSWERED_WITHIN_MS
+            await self.abandon_old_debits()
+
     async def verify(self) -> Verdict:
         return await verify(self.database, self.wallets, self.price)
 
@@ -132,7 +146,23 @@ class Books:
         async with self.database.write() as db:
             await write_uses(db, uses)
 
-    async def is_posted(self, request_id: str) -> bool:
+    async def is_posted(self, request_id: str, account_id: str) -> bool:
+        """Whether a request has its receipt, in the database or on its way there in the stream of its account's shard.
+
+        The stream is read before the database: what is not in it was never there, or had been posted before it was
+        trimmed, and then the database has it. The other way round, a receipt that is posted and trimmed between the two
+        looks would be in neither. The look at the database that goes first only spares the stream, which is long when
+        the database is away, and then nothing can be said anyway.
+        """
+        if await self._is_in_database(request_id):
+            return True
+        look = await self.wallets.look(shard_of(account_id, self.shards), [])
+        streamed = map(read_entry, look.entries)
+        if any(isinstance(item, StreamedReceipt) and item.id == request_id for item in streamed):
+            return True
+        return await self._is_in_database(request_id)
+
+    async def _is_in_database(self, request_id: str) -> bool:
         async with self.database.read() as db:
             return bool(await posted_among(db, [request_id]))
 
@@ -186,5 +216,5 @@ def make_bookkeeper(books: Books) -> Bookkeeper:
         lease_ms=lease_ms,
         expired_policy="full" if books.settings.policy_expired == "full" else "free",
         tell=books.tell,
-        also=books.tell_of_redis,
+        also=books.do_chores,
     )

@@ -30,13 +30,16 @@ _MULTIPLIER = re.compile(r"(\d{1,4})(?:\.(\d{1,6}))?", re.ASCII)
 _DECIMAL = re.compile(r"(-?)(\d{1,10})(?:\.(\d{1,9}))?", re.ASCII)
 
 
-def parse_usd(text: object, field: str) -> int:
-    """Nano-USD of a decimal string of USD (`"10.00"`, at most nine decimals). Raises InvalidField naming `field`."""
+def parse_usd(text: object, field: str, most_nano: int = WALLET_MAX_NANO) -> int:
+    """Nano-USD of a decimal string of USD (`"10.00"`, at most nine decimals), at most `most_nano` either way: what a
+    wallet can hold. Raises InvalidField naming `field`."""
     match = _DECIMAL.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise InvalidField(field, 'must be a decimal string of USD such as "10.00", with at most nine decimals')
     sign, whole, decimals = match.groups()
     nano = int(whole) * NANO_PER_USD + int((decimals or "").ljust(9, "0"))
+    if nano > most_nano:
+        raise InvalidField(field, f"must be at most {format_usd(most_nano)} USD")
     return -nano if sign else nano
 
 

@@ -234,8 +234,8 @@ def _parse_rates(sent: Mapping[str, object], field: str, known: tuple[str, ...])
 
 
 def _parse_price(text: object, field: str) -> int:
-    nano = parse_usd(text, field)
-    if not 0 <= nano <= _PRICE_MOST_NANO:
+    nano = parse_usd(text, field, _PRICE_MOST_NANO)
+    if nano < 0:
         raise InvalidField(field, f"must be from 0 to {format_usd(_PRICE_MOST_NANO)}")
     return nano
 

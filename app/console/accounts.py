@@ -1,12 +1,11 @@
 """Accounts, their members and their credit."""
 
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 from litestar import Controller, get, patch, post
-from litestar.params import Parameter
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.clock import iso
@@ -29,6 +28,7 @@ from app.console.limit_fields import (
 )
 from app.console.office import Office, Page, page_cursor, page_limit, paged
 from app.console.remit import OPEN_TO_SUBTREE, Remit
+from app.console.text_fields import IdempotencyHeader, IdempotencyKey, Memo, idempotency_key
 from app.ledger.journal import add_credit, open_wallet, read_wallet, set_credit_line
 from app.ledger.reports import money_moved
 
@@ -58,8 +58,8 @@ class NewCredit(msgspec.Struct, forbid_unknown_fields=True):
     amount: str
     promotional: bool = False
     expires_at: str | None = None
-    memo: Annotated[str, Meta(max_length=1000)] = ""
-    idempotency_key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    memo: Memo = ""
+    idempotency_key: IdempotencyKey | None = None
 
 
 class AccountsController(Controller):
@@ -122,12 +122,9 @@ class AccountsController(Controller):
 
     @post("/{account_id:str}/credits")
     async def credit(
-        self,
-        office: Office,
-        account_id: str,
-        data: NewCredit,
-        header_key: Annotated[str | None, Parameter(header="Idempotency-Key", required=False)] = None,
+        self, office: Office, account_id: str, data: NewCredit, header_key: IdempotencyHeader = None
     ) -> dict[str, Any]:
+        key = idempotency_key(data.idempotency_key, header_key)
         amount = parse_usd(data.amount, "amount")
         if amount <= 0:
             raise InvalidField("amount", "must be more than zero")
@@ -138,7 +135,7 @@ class AccountsController(Controller):
                 account_id,
                 amount,
                 data.memo,
-                data.idempotency_key or header_key,
+                key,
                 promotional=data.promotional,
                 expires_at_ms=None if data.expires_at is None else read_expiry(data.expires_at),
             )

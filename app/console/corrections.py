@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, post
-from litestar.params import Parameter
 from msgspec import Meta
 
 from app.base.errors import Conflict, InvalidField, ServiceUnavailable
@@ -14,21 +13,19 @@ from app.base.money import format_usd, parse_usd
 from app.catalog.customers import require_purse
 from app.console.accounts import live_balance
 from app.console.office import Office
-from app.ledger.corrections import check_correctable, check_key_unused, refund_request
+from app.console.text_fields import WITHOUT_NUL, IdempotencyHeader, IdempotencyKey, Memo, idempotency_key
+from app.ledger.corrections import check_correctable, refund
 from app.ledger.journal import add_credit
 
 __all__ = ["CorrectionsController"]
-
-IdempotencyHeader = Annotated[str | None, Parameter(header="Idempotency-Key", required=False)]
-IdempotencyKey = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class NewAdjustment(msgspec.Struct, forbid_unknown_fields=True):
     """A negative amount takes money out."""
 
     amount: str
-    memo: Annotated[str, Meta(min_length=1, max_length=1000)]
-    corrects: Annotated[str, Meta(min_length=1, max_length=80)] | None = None
+    memo: Annotated[str, Meta(min_length=1, max_length=1000, pattern=WITHOUT_NUL)]
+    corrects: Annotated[str, Meta(min_length=1, max_length=80, pattern=WITHOUT_NUL)] | None = None
     idempotency_key: IdempotencyKey | None = None
 
 
@@ -36,7 +33,7 @@ class NewRefund(msgspec.Struct, forbid_unknown_fields=True):
     """Without an amount: all that was charged and not given back yet."""
 
     amount: str | None = None
-    memo: Annotated[str, Meta(max_length=1000)] = ""
+    memo: Memo = ""
     idempotency_key: IdempotencyKey | None = None
 
 
@@ -50,7 +47,7 @@ class CorrectionsController(Controller):
         amount = parse_usd(data.amount, "amount")
         if amount == 0:
             raise InvalidField("amount", "must not be zero")
-        key = data.idempotency_key or header_key
+        key = idempotency_key(data.idempotency_key, header_key)
         async with office.database.read() as db:
             await require_purse(db, account_id)
             if data.corrects is not None:
@@ -73,10 +70,9 @@ class CorrectionsController(Controller):
         self, office: Office, request_id: str, data: NewRefund, header_key: IdempotencyHeader = None
     ) -> dict[str, Any]:
         amount = None if data.amount is None else parse_usd(data.amount, "amount")
-        if amount is not None and amount <= 0:
-            raise InvalidField("amount", "must be more than zero")
+        key = idempotency_key(data.idempotency_key, header_key)
         async with office.database.write() as db:
-            credit = await refund_request(db, request_id, amount, data.memo, data.idempotency_key or header_key)
+            credit = await refund(db, request_id, amount, data.memo, key)
         # It is in the journal now. Where Redis is away, the bookkeeper applies it later.
         with suppress(ServiceUnavailable):
             await office.apply_credits(credit.account_id)
@@ -85,9 +81,6 @@ class CorrectionsController(Controller):
 
 async def _take(office: Office, account_id: str, amount_nano: int, data: NewAdjustment, key: str | None) -> str:
     """Raises Conflict where the wallet can't pay it now."""
-    if key is not None:
-        async with office.database.read() as db:
-            await check_key_unused(db, account_id, key)
     try:
         taken = await office.take_back(account_id, amount_nano, data.memo, key, corrects=data.corrects)
     except InvalidField as error:

@@ -18,10 +18,11 @@ from app.console.limit_fields import (
     show_budgets,
     show_limits,
 )
+from app.console.text_fields import WITHOUT_NUL
 
 __all__ = ["BulkFields", "KeyFields", "Name", "columns_of_key", "columns_of_keys", "read_expiry", "show_key"]
 
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=WITHOUT_NUL)]
 _Listed = Annotated[list[str], Meta(max_length=1000)]
 _Tags = Annotated[list[Annotated[str, Meta(min_length=1, max_length=60)]], Meta(max_length=50)]
 _MODEL_MOST = 200
@@ -32,7 +33,7 @@ class KeyFields(msgspec.Struct, forbid_unknown_fields=True):
     """What is left out stays as it is; of a new key, it is not limited. `models` may have patterns such as `gpt-4*`."""
 
     name: Name | UnsetType = UNSET
-    note: Annotated[str, Meta(max_length=2000)] | UnsetType = UNSET
+    note: Annotated[str, Meta(max_length=2000, pattern=WITHOUT_NUL)] | UnsetType = UNSET
     tags: _Tags | UnsetType = UNSET
     owner: Annotated[str, Meta(max_length=200)] | UnsetType = UNSET
     models: _Listed | None | UnsetType = UNSET

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from app.base.errors import InvalidField
 from app.base.limits import NO_LIMITS, Budget, Limits, Unit, Window
-from app.base.money import WALLET_MAX_NANO, format_usd, parse_usd
+from app.base.money import format_usd, parse_usd
 
 __all__ = [
     "BudgetFields",
@@ -105,8 +105,8 @@ def _budget(fields: BudgetFields, path: str) -> Budget:
 
 def _usd(sent: str | int, path: str) -> int:
     nano = parse_usd(sent, f"{path}.amount")
-    if not 0 < nano <= WALLET_MAX_NANO:
-        raise InvalidField(f"{path}.amount", "must be more than zero, and at most 9007199.254740991 USD")
+    if nano <= 0:
+        raise InvalidField(f"{path}.amount", "must be more than zero")
     return nano
 
 

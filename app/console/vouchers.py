@@ -13,6 +13,7 @@ from app.base.money import format_usd, parse_usd
 from app.console.key_fields import read_expiry
 from app.console.office import Office, Page, page_cursor, page_limit, paged
 from app.console.statement_forms import csv_text
+from app.console.text_fields import IdempotencyHeader, IdempotencyKey, Memo, idempotency_key
 from app.ledger.vouchers import STATES, NewBatch, cancel_batch, create_batch, list_vouchers
 
 __all__ = ["VouchersController"]
@@ -24,10 +25,10 @@ class NewVouchers(msgspec.Struct, forbid_unknown_fields=True):
     amount: str
     count: Annotated[int, Meta(ge=1, le=10_000)] = 1
     expires_at: str | None = None
-    note: Annotated[str, Meta(max_length=1000)] = ""
+    note: Memo = ""
     promotional: bool = False
     credit_days: Annotated[int, Meta(ge=1, le=_CREDIT_DAYS_MOST)] | None = None
-    idempotency_key: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    idempotency_key: IdempotencyKey | None = None
 
 
 class VouchersController(Controller):
@@ -39,11 +40,12 @@ class VouchersController(Controller):
         office: Office,
         data: NewVouchers,
         form: Annotated[str, Parameter(query="format", required=False)] = "json",
-        header_key: Annotated[str | None, Parameter(header="Idempotency-Key", required=False)] = None,
+        header_key: IdempotencyHeader = None,
     ) -> Response[Any]:
         """The codes are in this answer and nowhere else."""
         if form not in ("json", "csv"):
             raise InvalidField("format", "must be json or csv")
+        key = idempotency_key(data.idempotency_key, header_key)
         amount = parse_usd(data.amount, "amount")
         if amount <= 0:
             raise InvalidField("amount", "must be more than zero")
@@ -56,7 +58,7 @@ class VouchersController(Controller):
             note=data.note,
         )
         async with office.database.write() as db:
-            batch = await create_batch(db, wanted, data.idempotency_key or header_key)
+            batch = await create_batch(db, wanted, key)
         headers = {"cache-control": "no-store"}
         expires_at = None if wanted.expires_at_ms is None else iso(wanted.expires_at_ms)
         if form == "csv":

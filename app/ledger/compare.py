@@ -10,7 +10,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.database import Database
-from app.ledger.expected import Expected, ended_among, expected_wallet, streamed_items
+from app.ledger.debit_intents import Debit
+from app.ledger.expected import Expected, ended_among, expected_wallet, lost_debits, streamed_items
 from app.ledger.items import Item
 from app.ledger.journal import Credit, credits_after, lots_of
 from app.ledger.lots import Lot, show_lots, spending_order
@@ -51,6 +52,7 @@ async def compare_wallets(
         look = await quota.look(number, account_ids)
         items = streamed_items(look)
         posted = await posted_items(db, items)
+        lost = await lost_debits(db, account_ids, items)
         holds = _by_account(look.holds)
         last_entry = look.entries[-1].id if look.entries else b""
         found = []
@@ -62,6 +64,7 @@ async def compare_wallets(
             own_holds = holds.get(account_id, [])
             ended = await ended_among(db, own_holds, items)
             seen = await _Comparison.of(db, rows[account_id], wallet, own_lots, waiting)
+            seen.add_lost(own_lots, waiting, lost.get(account_id, ()))
             seen.check_holds(own_holds, ended)
             await seen.check_terms(db)
             found.append(seen.result(tuple(ended), last_entry))
@@ -101,6 +104,14 @@ class _Comparison:
             self._problems.append(f"{name} is {wallet.balance_nano} nano in Redis, {balance_nano} by the books")
         if wallet.lots != show_lots(lots):
             self._problems.append(f"{name} has lots of '{wallet.lots}' in Redis, '{show_lots(lots)}' by the books")
+
+    def add_lost(self, lots: Sequence[Lot], waiting: Sequence[Item], lost: Sequence[Debit]) -> None:
+        """Money that was taken back, and that Redis has lost."""
+        if lost:
+            nano = sum(debit.amount_nano for debit in lost)
+            self._expected = expected_wallet(self._row, lots, waiting, lost)
+            self._drift_nano += nano
+            self._problems.append(f"wallet {self._row.account_id} has lost debits of {nano} nano that it had")
 
     def check_holds(self, holds: Sequence[LiveHold], ended: Sequence[str]) -> None:
         name = f"wallet {self._row.account_id}"

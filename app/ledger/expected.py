@@ -8,22 +8,35 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.ledger.debit_intents import Debit, movement_of, unposted_debits
 from app.ledger.items import Item
-from app.ledger.lots import Lot, show_lots, spend
+from app.ledger.lots import Lot, allocate, show_lots, show_parts, spend
 from app.ledger.posting import decide_parts, posted_among
 from app.ledger.redis_side import LiveHold, Look
 from app.ledger.stream import read_entry
 
-__all__ = ["Expected", "ended_among", "expected_wallet", "streamed_items"]
+__all__ = ["Expected", "Retaken", "ended_among", "expected_wallet", "lost_debits", "streamed_items"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Retaken(msgspec.Struct, frozen=True):
+    """A debit that Redis had taken and lost: it is taken again. `movement` is JSON, `parts` what comes out of lots."""
+
+    id: str
+    nano: int
+    movement: bytes
+    parts: str
 
 
 class Expected(msgspec.Struct, frozen=True):
-    """As it should be; `lots` in spending order."""
+    """As it should be, less the `debits` that Redis has lost and has to take again; `lots` in spending order."""
 
     balance_nano: int
     credit_number: int
     floor_nano: int
     lots: tuple[Lot, ...]
+    debits: tuple[Retaken, ...] = ()
 
     @property
     def lots_text(self) -> str:
@@ -35,14 +48,30 @@ def streamed_items(look: Look) -> list[Item]:
     return list({item.id: item for entry in look.entries if (item := read_entry(entry)) is not None}.values())
 
 
-def expected_wallet(row: Any, lots: Iterable[Lot], waiting: Iterable[Item]) -> Expected:
+def expected_wallet(row: Any, lots: Iterable[Lot], waiting: Iterable[Item], lost: Iterable[Debit] = ()) -> Expected:
     """`row` is the wallet's in the database, `lots` its lots there in spending order, `waiting` what of its stream is
-    not posted yet."""
+    not posted yet, and `lost` are debits that Redis had taken and that are in neither."""
     balance, left = row.balance_nano, list(lots)
     for item in waiting:
         balance -= item.taken_nano
         left = spend(left, decide_parts(item, left))
-    return Expected(balance, row.credit_number, row.floor_nano, tuple(left))
+    debits = []
+    for debit in lost:
+        parts = allocate(left, debit.amount_nano)
+        balance -= debit.amount_nano
+        left = spend(left, parts)
+        debits.append(Retaken(debit.id, debit.amount_nano, _encode(movement_of(debit)), show_parts(parts)))
+    return Expected(balance, row.credit_number, row.floor_nano, tuple(left), tuple(debits))
+
+
+async def lost_debits(db: AsyncConnection, account_ids: Sequence[str], items: Iterable[Item]) -> dict[str, list[Debit]]:
+    """By account, those that Redis had taken and that neither the journal nor the stream has."""
+    streamed = {item.id for item in items}
+    found: dict[str, list[Debit]] = {}
+    for debit in await unposted_debits(db, account_ids):
+        if debit.id not in streamed:
+            found.setdefault(debit.account_id, []).append(debit)
+    return found
 
 
 async def ended_among(db: AsyncConnection, holds: Sequence[LiveHold], items: Iterable[Item]) -> list[str]:

@@ -12,8 +12,9 @@ from app.base.clock import now_ms
 from app.base.errors import Conflict, InvalidField, NotFound
 from app.base.ids import new_id
 from app.base.money import WALLET_MAX_NANO, format_usd
+from app.ledger.idempotency import lock_wallet, refuse_key_of_debit
 from app.ledger.lots import Lot
-from app.ledger.tables import entries, lots, postings, receipts, wallets
+from app.ledger.tables import entries, lots, postings, wallets
 
 __all__ = [
     "Credit",
@@ -21,24 +22,25 @@ __all__ = [
     "add_credit",
     "add_entry",
     "credits_after",
+    "find_by_key",
     "lots_of",
     "mark_applied",
     "move_balances",
     "open_wallet",
     "read_wallet",
-    "refund",
     "set_credit_line",
     "unapplied_accounts",
+    "write_credit",
 ]
 
-# What is written here before Redis has it. `adjustment` brings money in here; one that takes it out starts in Redis.
-CreditKind = Literal["credit", "refund", "adjustment"]
+# What is written here before Redis has it. `adjustment` brings money in here; one that takes it out is a debit.
+CreditKind = Literal["credit", "adjustment"]
 
 
 class Credit(msgspec.Struct, frozen=True):
     """A numbered entry of the journal: a credit, or a change of the credit line, which moves nothing. `number` counts
-    them by account; `lot` is what it was worth where it is promotional or expires; `is_new` is False where it was
-    written before."""
+    them by account; `lot` is the part that is promotional, or else all of it where it expires; `is_new` is False where
+    it was written before."""
 
     entry_id: str
     account_id: str
@@ -75,72 +77,71 @@ async def add_credit(
 ) -> Credit:
     """Writes a credit, once for each idempotency key.
 
-    Raises NotFound, InvalidField where it is nothing, would take the wallet past 2^53 nano-USD or has expired already,
-    Conflict where the key was used for something else.
+    Raises NotFound; InvalidField where it is nothing, would take the wallet past 2^53 nano-USD or has expired already;
+    Conflict where the key was used for something else, money that was taken included.
     """
     if amount_nano <= 0:
         raise InvalidField("amount", "must be more than zero")
-    number = await _next_number(db, account_id)
-    entry_id = new_id("ent")
-    is_lot = promotional or expires_at_ms is not None
-    lot = Lot(entry_id, amount_nano, expires_at_ms, promotional) if is_lot else None
-    credit = Credit(entry_id, account_id, number, amount_nano, True, kind, lot, corrects)
-    if idempotency_key is not None:
-        earlier = await _find_by_key(db, account_id, idempotency_key)
-        if earlier is not None:
-            await db.execute(update(wallets).where(wallets.c.account_id == account_id).values(credit_number=number - 1))
-            _refuse_another(credit, earlier)
-            return earlier
+    if (earlier := await find_by_key(db, account_id, idempotency_key)) is not None:
+        _refuse_another(earlier, kind, amount_nano, corrects, promotional, expires_at_ms)
+        return earlier
     if expires_at_ms is not None and expires_at_ms <= now_ms():
         raise InvalidField("expires_at", "must be in the future")
-    if (await read_wallet(db, account_id)).balance_nano + amount_nano > WALLET_MAX_NANO:
-        raise InvalidField("amount", "would take the wallet past 9007199.254740991 USD")
-    purse = f"promo:{account_id}" if promotional else f"wallet:{account_id}"
-    entry = {"idempotency_key": idempotency_key, "memo": memo}
-    await _add_numbered(db, credit, entry, {purse: amount_nano, _source(kind, promotional): -amount_nano})
+    promo_nano = amount_nano if promotional else 0
+    entry = {"kind": kind, "corrects": corrects, "memo": memo, "idempotency_key": idempotency_key}
+    source = "adjustments" if kind == "adjustment" else "promotions" if promotional else "cash"
+    return await write_credit(db, account_id, amount_nano, promo_nano, expires_at_ms, entry, source)
+
+
+async def find_by_key(db: AsyncConnection, account_id: str, idempotency_key: str | None) -> Credit | None:
+    """The entry that a key gave money by; None where the key, or no key, stands for nothing yet. Locks the wallet's
+    row: the next request under the same key waits. Raises NotFound, and Conflict where the key took money."""
+    await lock_wallet(db, account_id)
+    if idempotency_key is None:
+        return None
+    await refuse_key_of_debit(db, account_id, idempotency_key)
+    row = (
+        await db.execute(
+            _credits.where(entries.c.account_id == account_id, entries.c.idempotency_key == idempotency_key)
+        )
+    ).first()
+    return _credit(row) if row else None
+
+
+async def write_credit(
+    db: AsyncConnection,
+    account_id: str,
+    amount_nano: int,
+    promo_nano: int,
+    expires_at_ms: int | None,
+    entry: Mapping[str, Any],
+    source: str,
+) -> Credit:
+    """Writes a numbered entry of the columns `entry` that moves money from the ledger account `source` into a wallet:
+    `promo_nano` of it is promotional. The promotional part, or else all of it where it expires, is the entry's lot.
+
+    Raises NotFound, and InvalidField where it would take the wallet past 2^53 nano-USD.
+    """
+    if (await lock_wallet(db, account_id)).balance_nano + amount_nano > WALLET_MAX_NANO:
+        raise InvalidField("amount", f"would take the wallet past {format_usd(WALLET_MAX_NANO)} USD")
+    number, entry_id = await _next_number(db, account_id), new_id("ent")
+    lot_nano = promo_nano or (amount_nano if expires_at_ms is not None else 0)
+    lot = Lot(entry_id, lot_nano, expires_at_ms, promo_nano > 0) if lot_nano else None
+    credit = Credit(entry_id, account_id, number, amount_nano, True, entry["kind"], lot, entry["corrects"])
+    moves = {f"wallet:{account_id}": amount_nano - promo_nano, f"promo:{account_id}": promo_nano, source: -amount_nano}
+    await _add_numbered(db, credit, entry, moves)
     if lot is not None:
         await db.execute(
             insert(lots).values(
                 entry_id=lot.id,
                 account_id=account_id,
-                promotional=promotional,
-                amount_nano=amount_nano,
-                remaining_nano=amount_nano,
+                promotional=lot.promotional,
+                amount_nano=lot_nano,
+                remaining_nano=lot_nano,
                 expires_at_ms=expires_at_ms,
             )
         )
     await move_balances(db, {account_id: amount_nano})
-    return credit
-
-
-async def refund(
-    db: AsyncConnection, account_id: str, request_id: str, amount_nano: int, memo: str, idempotency_key: str | None
-) -> Credit:
-    """Gives back what a request was charged, or a part of it, as plain paid money; all its refunds together never more
-    than the wallet had paid. Raises like add_credit, and NotFound where the account has no such receipt."""
-    columns = receipts.c
-    paid = await db.scalar(
-        select(columns.amount_nano - columns.unpaid_nano).where(
-            columns.request_id == request_id, columns.account_id == account_id
-        )
-    )
-    if paid is None:
-        raise NotFound(f"There is no receipt `{request_id}` of this account.")
-    credit = await add_credit(db, account_id, amount_nano, memo, idempotency_key, kind="refund", corrects=request_id)
-    # The wallet's row is locked by now: refunds of one account see each other.
-    refunded = await db.scalar(
-        select(func.sum(postings.c.amount_nano))
-        .join(entries, entries.c.id == postings.c.entry_id)
-        .where(
-            entries.c.corrects == request_id,
-            entries.c.account_id == account_id,
-            entries.c.kind == "refund",
-            postings.c.ledger_account == f"wallet:{account_id}",
-        )
-    )
-    if refunded is not None and refunded > paid:
-        left = paid - int(refunded) + amount_nano
-        raise InvalidField("amount", f"is more than is left of the request's charge: {format_usd(left)} USD")
     return credit
 
 
@@ -223,31 +224,34 @@ async def mark_applied(db: AsyncConnection, account_id: str, number: int) -> Non
     )
 
 
-_credits = (
-    select(
-        entries.c.id,
-        entries.c.account_id,
-        entries.c.credit_number,
-        entries.c.kind,
-        entries.c.corrects,
-        func.coalesce(postings.c.amount_nano, 0).label("amount_nano"),
-        lots.c.amount_nano.label("lot_nano"),
-        lots.c.expires_at_ms,
-        lots.c.promotional,
+_moved = (
+    select(func.sum(postings.c.amount_nano))
+    .where(
+        postings.c.entry_id == entries.c.id,
+        postings.c.ledger_account.in_(("wallet:" + entries.c.account_id, "promo:" + entries.c.account_id)),
     )
-    .outerjoin(
-        postings,
-        (postings.c.entry_id == entries.c.id)
-        & postings.c.ledger_account.in_(("wallet:" + entries.c.account_id, "promo:" + entries.c.account_id)),
-    )
-    .outerjoin(lots, lots.c.entry_id == entries.c.id)
+    .correlate(entries)
+    .scalar_subquery()
 )
+_credits = select(
+    entries.c.id,
+    entries.c.account_id,
+    entries.c.credit_number,
+    entries.c.kind,
+    entries.c.corrects,
+    func.coalesce(_moved, 0).label("amount_nano"),
+    lots.c.amount_nano.label("lot_nano"),
+    lots.c.expires_at_ms,
+    lots.c.promotional,
+).outerjoin(lots, lots.c.entry_id == entries.c.id)
 
 
 def _credit(row: Any) -> Credit:
     """As it was written, whatever has been spent of it since."""
     lot = None if row.lot_nano is None else Lot(row.id, row.lot_nano, row.expires_at_ms, row.promotional)
-    return Credit(row.id, row.account_id, row.credit_number, row.amount_nano, False, row.kind, lot, row.corrects)
+    # PostgreSQL's sum of bigints is a numeric.
+    amount_nano = int(row.amount_nano)
+    return Credit(row.id, row.account_id, row.credit_number, amount_nano, False, row.kind, lot, row.corrects)
 
 
 async def _next_number(db: AsyncConnection, account_id: str) -> int:
@@ -276,28 +280,16 @@ async def _add_numbered(
     await add_entry(db, {**entry, **own}, moves)
 
 
-def _source(kind: CreditKind, promotional: bool) -> str:
-    """Where the money comes from."""
-    if kind == "credit":
-        return "promotions" if promotional else "cash"
-    return {"refund": "revenue", "adjustment": "adjustments"}[kind]
-
-
-def _refuse_another(credit: Credit, earlier: Credit) -> None:
-    if earlier.amount_nano != credit.amount_nano:
+def _refuse_another(
+    earlier: Credit,
+    kind: CreditKind,
+    amount_nano: int,
+    corrects: str | None,
+    promotional: bool,
+    expires_at_ms: int | None,
+) -> None:
+    if earlier.amount_nano != amount_nano:
         raise Conflict("This idempotency key was used for another amount.")
-
-    def terms(of: Credit) -> tuple[object, ...]:
-        return (of.kind, of.corrects, of.lot and (of.lot.promotional, of.lot.expires_at_ms))
-
-    if terms(earlier) != terms(credit):
+    lot = (earlier.lot.promotional, earlier.lot.expires_at_ms) if earlier.lot else (False, None)
+    if (earlier.kind, earlier.corrects, *lot) != (kind, corrects, promotional, expires_at_ms):
         raise Conflict("This idempotency key was used for another credit.")
-
-
-async def _find_by_key(db: AsyncConnection, account_id: str, idempotency_key: str) -> Credit | None:
-    row = (
-        await db.execute(
-            _credits.where(entries.c.account_id == account_id, entries.c.idempotency_key == idempotency_key)
-        )
-    ).first()
-    return _credit(row) if row else None

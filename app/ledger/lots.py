@@ -9,7 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-__all__ = ["Lot", "allocate", "read_lots", "read_parts", "show_lots", "spend", "spending_order"]
+__all__ = [
+    "Lot",
+    "allocate",
+    "read_lots",
+    "read_parts",
+    "show_lots",
+    "show_parts",
+    "spend",
+    "spending_order",
+    "take_last",
+]
 
 
 class Lot(msgspec.Struct, frozen=True):
@@ -47,6 +57,19 @@ def spend(lots: Sequence[Lot], parts: Mapping[str, int]) -> list[Lot]:
     return [lot for lot in left if lot.remaining_nano]
 
 
+def take_last(parts: Sequence[Lot], skip_nano: int, nano: int) -> list[Lot]:
+    """Of parts in the order they were spent, those that `nano` comes from when the last spent is given back first, and
+    `skip_nano` were given back before."""
+    touched = []
+    for part in reversed(parts):
+        skipped = min(part.remaining_nano, skip_nano)
+        taken = min(part.remaining_nano - skipped, nano)
+        skip_nano, nano = skip_nano - skipped, nano - taken
+        if taken:
+            touched.append(msgspec.structs.replace(part, remaining_nano=taken))
+    return touched
+
+
 def show_lots(lots: Sequence[Lot]) -> str:
     """The text that Redis has."""
     return " ".join(f"{lot.id}:{lot.remaining_nano}:{lot.expires_at_ms or 0}:{int(lot.promotional)}" for lot in lots)
@@ -59,6 +82,11 @@ def read_lots(text: str) -> list[Lot]:
         lot_id, remaining, expires_ms, promo = item.split(":")
         lots.append(Lot(lot_id, int(remaining), int(expires_ms) or None, promo == "1"))
     return lots
+
+
+def show_parts(parts: Mapping[str, int]) -> str:
+    """The text that Redis writes into the stream, and a receipt keeps."""
+    return " ".join(f"{lot_id}:{nano}" for lot_id, nano in parts.items())
 
 
 def read_parts(text: str) -> dict[str, int]:

@@ -24,7 +24,7 @@ from app.base.errors import ServiceUnavailable
 from app.base.ids import made_at_ms, new_id
 from app.ledger.items import Item, StreamedMovement, StreamedReceipt
 from app.ledger.journal import move_balances
-from app.ledger.lots import Lot, allocate, spend, spending_order
+from app.ledger.lots import Lot, allocate, show_parts, spend, spending_order
 from app.ledger.rows import insert_receipts, insert_rows
 from app.ledger.sums import costs_by_channel, sum_days
 from app.ledger.tables import entries, lots, postings, receipts, usage_days
@@ -109,6 +109,7 @@ async def _insert(db: AsyncConnection, batch: Sequence[Item]) -> None:
         return
     purses = await _lock_lots(db, batch)
     spent: dict[str, int] = defaultdict(int)
+    paid_by_lots: dict[str, str] = {}
     sums = _Sums()
     for item in batch:
         own = purses.get(item.account_id, [])
@@ -118,12 +119,16 @@ async def _insert(db: AsyncConnection, batch: Sequence[Item]) -> None:
             spent[lot_id] += nano
         promo = sum(parts.get(lot.id, 0) for lot in own if lot.promotional)
         sums.add(item, promo)
+        if parts:
+            paid_by_lots[item.id] = show_parts(parts)
     await insert_rows(db, entries, _ENTRY_COLUMNS, sorted(sums.entries))
     await insert_rows(db, postings, _POSTING_COLUMNS, sums.postings())
     if sums.charged:
         await _add_days(db, sums.charged)
         ordered = sorted(sums.charged, key=lambda item: item.id)
-        await insert_receipts(db, [(item, sums.usage_entries.get(item.account_id)) for item in ordered])
+        await insert_receipts(
+            db, [(item, sums.usage_entries.get(item.account_id), paid_by_lots.get(item.id)) for item in ordered]
+        )
     if spent:
         await db.execute(_spend_lot, [{"lot": lot_id, "spent": nano} for lot_id, nano in sorted(spent.items())])
     await move_balances(db, {account_id: -taken for account_id, taken in sums.taken.items()})

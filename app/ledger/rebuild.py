@@ -4,7 +4,7 @@ stream of its shard holds and the journal does not have yet."""
 from app.base.database import Database
 from app.base.errors import NotFound, ServiceUnavailable
 from app.base.ids import shard_of
-from app.ledger.expected import ended_among, expected_wallet, streamed_items
+from app.ledger.expected import ended_among, expected_wallet, lost_debits, streamed_items
 from app.ledger.journal import credits_after, lots_of, mark_applied, read_wallet, unapplied_accounts
 from app.ledger.lots import show_lots, spending_order
 from app.ledger.posting import posted_items
@@ -31,10 +31,11 @@ async def rebuild_wallet(database: Database, quota: QuotaSide, account_id: str) 
             posted = await posted_items(db, mine)
             lots = spending_order((await lots_of(db, [account_id])).get(account_id, ()))
             ended = await ended_among(db, [hold for hold in look.holds if hold.account_id == account_id], items)
-        expected = expected_wallet(wallet, lots, (item for item in mine if item.id not in posted))
+            lost = (await lost_debits(db, [account_id], items)).get(account_id, ())
+        expected = expected_wallet(wallet, lots, (item for item in mine if item.id not in posted), lost)
         last_entry = look.entries[-1].id if look.entries else b""
         figures = (expected.balance_nano, expected.credit_number, expected.floor_nano, last_entry, expected.lots_text)
-        if await quota.warm(account_id, *figures, ended=ended) != "moved":
+        if await quota.warm(account_id, *figures, ended=ended, debits=expected.debits) != "moved":
             return
     raise ServiceUnavailable
 

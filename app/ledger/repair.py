@@ -68,7 +68,12 @@ async def _repair(
         expected = found.expected
         figures = (expected.balance_nano, expected.credit_number, expected.floor_nano, found.last_entry)
         answer = await quota.warm(
-            found.account_id, *figures, expected.lots_text, instead_of=found.wallet, ended=found.ended
+            account_id,
+            *figures,
+            expected.lots_text,
+            instead_of=found.wallet,
+            ended=found.ended,
+            debits=expected.debits,
         )
         if answer == "ok":
             return msgspec.structs.replace(made, entry_id=await _note(database, made, why))

@@ -47,14 +47,12 @@ async def insert_rows(db: AsyncConnection, table: Table, columns: Sequence[str],
         raise DBAPIError(f"COPY {table.name}", None, error) from error
 
 
-async def insert_receipts(db: AsyncConnection, rows: Sequence[tuple[StreamedReceipt, str | None]]) -> None:
-    """Receipts with the id of the entry that charged each."""
-    await insert_rows(
-        db, receipts, _COLUMNS, [_row(item.receipt, item.unpaid_nano, entry_id) for item, entry_id in rows]
-    )
+async def insert_receipts(db: AsyncConnection, rows: Sequence[tuple[StreamedReceipt, str | None, str | None]]) -> None:
+    """Receipts, each with the id of the entry that charged it, and what lots paid of it (`receipts.lot_parts`)."""
+    await insert_rows(db, receipts, _COLUMNS, [_row(item.receipt, item.unpaid_nano, *rest) for item, *rest in rows])
 
 
-def _row(receipt: Receipt, unpaid_nano: int, entry_id: str | None) -> tuple[Any, ...]:
+def _row(receipt: Receipt, unpaid_nano: int, entry_id: str | None, lot_parts: str | None) -> tuple[Any, ...]:
     """In the order of the table's columns."""
     usage = receipt.usage
     return (
@@ -94,4 +92,5 @@ def _row(receipt: Receipt, unpaid_nano: int, entry_id: str | None) -> tuple[Any,
         receipt.ttft_ms,
         receipt.duration_ms,
         receipt.member_id,
+        lot_parts,
     )

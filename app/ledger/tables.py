@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from app.base.database import metadata
 
-__all__ = ["entries", "lots", "postings", "receipts", "usage_days", "vouchers", "wallets"]
+__all__ = ["debits", "entries", "lots", "postings", "receipts", "usage_days", "vouchers", "wallets"]
 
 _Id = String(40)
 # Sorts by its bytes, whatever the database's language: PostgreSQL keeps receipts by month of their id.
@@ -130,6 +130,8 @@ receipts = Table(
     Column("ttft_ms", BigInteger),
     Column("duration_ms", BigInteger, nullable=False),
     Column("member_id", _Id),  # whose key it was, where that is not the account that pays
+    # What lots paid of it, `<lot>:<nano>` each, in the order they were spent; null where none did, or before 0006.
+    Column("lot_parts", Text),
     Index("ix_receipts_account_id_request_id", "account_id", "request_id"),
     Index("ix_receipts_key_id_request_id", "key_id", "request_id"),
     Index(
@@ -149,6 +151,31 @@ receipts = Table(
         sqlite_where=text("status <> 'ok'"),
     ),
     postgresql_partition_by="RANGE (request_id)",
+)
+
+# Money that is to be taken from wallets, written before Redis is asked for it. Redis takes it once by its id, which is
+# that of the entry that is posted from the stream.
+debits = Table(
+    "debits",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("account_id", _Id, nullable=False, index=True),
+    Column("amount_nano", BigInteger, nullable=False),
+    Column("memo", Text, nullable=False),
+    Column("corrects", String(80)),
+    Column("idempotency_key", String(200)),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("asked_at_ms", BigInteger, nullable=False),  # when Redis was last asked
+    Column("unanswered", Integer, nullable=False),  # calls to Redis of which nobody knows whether they ran
+    Column("state", String(12), nullable=False),  # asked, taken, refused, abandoned
+    CheckConstraint("amount_nano > 0", name="amount_nano"),
+    Index("uq_debits_account_id_idempotency_key", "account_id", "idempotency_key", unique=True),
+    Index(
+        "ix_debits_asked_at_ms",
+        "asked_at_ms",
+        postgresql_where=text("state = 'asked'"),
+        sqlite_where=text("state = 'asked'"),
+    ),
 )
 
 # Credits that are promotional or expire, and what is left of each: spent in order, the promotional ones first, the one

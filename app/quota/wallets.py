@@ -2,6 +2,7 @@
 lost ones rebuilt, and the holds whose worker is gone."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -39,14 +40,18 @@ class LiveHold(msgspec.Struct, frozen=True):
     account_id: str
 
 
-class LostDebit(msgspec.Struct, frozen=True):
+class LostDebit(Protocol):
     """Money that was taken back by a Redis that has lost it since. `movement` is JSON, `parts` what comes out of lots,
     `id:nano` each."""
 
-    id: str
-    nano: int
-    movement: bytes
-    parts: str = ""
+    @property
+    def id(self) -> str: ...
+    @property
+    def nano(self) -> int: ...
+    @property
+    def movement(self) -> bytes: ...
+    @property
+    def parts(self) -> str: ...
 
 
 class Look(msgspec.Struct, frozen=True):

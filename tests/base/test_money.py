@@ -69,6 +69,15 @@ def test_anything_else_is_refused_by_name(sent: object) -> None:
     assert "prices.input" in refusal.value.message
 
 
+@pytest.mark.parametrize("sent", ["9007199.254740992", "-9007199.254740992", "9999999999", "9999999999.999999999"])
+def test_more_than_a_wallet_can_hold_is_refused_by_name(sent: str) -> None:
+    """No caller can be sent an amount that a wallet, or 64 bits, can't hold; a caller may set another bound."""
+    with pytest.raises(InvalidField, match=r"'budgets\[0\]\.amount': must be at most 9007199\.254740991 USD"):
+        parse_usd(sent, "budgets[0].amount")
+    with pytest.raises(InvalidField, match="at most 2\\.00 USD"):
+        parse_usd("2.000000001", "prices.input", 2 * NANO_PER_USD)
+
+
 @given(exact=st.integers(0, 10**24))
 def test_a_charge_is_rounded_half_up(exact: int) -> None:
     """Against exact arithmetic: the nearest nano, and the larger one from the middle."""

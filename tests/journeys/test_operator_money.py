@@ -5,6 +5,7 @@ import secrets
 from decimal import Decimal
 
 import httpx
+import pytest
 
 from tests.operator_api import assert_problem
 from tests.shop import Shop
@@ -97,3 +98,85 @@ def test_receipts_are_found_by_what_is_on_them(shop: Shop) -> None:
     assert found(request_id=mine) == {mine}
     assert mine in found(**{"from": receipt["created_at"], "account_id": customer.account_id})
     assert found(**{"to": "2020-01-01T00:00:00Z"}) == set()
+
+
+_PATHS = ["/accounts/{account}/credits", "/accounts/{account}/adjustments", "/receipts/req_1/refund", "/vouchers"]
+_BAD_KEYS = ["", "k" * 201, "a\x00b", "a\x1fb", "a\x7fb", "a\x85b"]
+
+
+@pytest.mark.parametrize("path", _PATHS)
+def test_an_idempotency_key_that_is_none_is_refused_by_name(shop: Shop, path: str) -> None:
+    """Empty, over 200 characters, or with control characters: in the header as in the body, on every route that takes
+    one, whichever database is behind it."""
+    path = path.format(account=shop.customer(credit="0").account_id)
+    body = {"memo": "m"} if path.endswith("refund") else {"amount": "1.00"}
+    if path.endswith("adjustments"):
+        body["memo"] = "m"
+    for key in _BAD_KEYS:
+        answer = shop.operator.http.post(path, json=body | {"idempotency_key": key})
+        assert assert_problem(answer, 400)["param"] == "idempotency_key"
+    for key in ("", "k" * 201, "a\tb", "a\x85b"):
+        answer = shop.operator.http.post(path, json=body, headers={"Idempotency-Key": key.encode("latin-1")})
+        assert assert_problem(answer, 400)["param"] == "Idempotency-Key"
+
+
+def test_a_key_of_200_letters_of_any_language_is_one(shop: Shop) -> None:
+    account_id = shop.customer(credit="0").account_id
+    body = {"amount": "1.00", "idempotency_key": "schlüssel-鍵-" + secrets.token_hex(94)}
+    assert len(body["idempotency_key"]) == 200
+    for _ in range(2):
+        shop.operator.post(f"/accounts/{account_id}/credits", body)
+    assert shop.operator.balance(account_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/accounts", {"name": "a\x00b"}, "name"),
+        ("/accounts/{account}/credits", {"amount": "1.00", "memo": "a\x00b"}, "memo"),
+        ("/accounts/{account}/adjustments", {"amount": "-1.00", "memo": "a\x00b"}, "memo"),
+        ("/accounts/{account}/adjustments", {"amount": "1.00", "memo": "m", "corrects": "a\x00b"}, "corrects"),
+        ("/receipts/req_1/refund", {"memo": "a\x00b"}, "memo"),
+        ("/vouchers", {"amount": "1.00", "note": "a\x00b"}, "note"),
+    ],
+)
+def test_a_text_that_no_database_keeps_is_refused_by_name(
+    shop: Shop, path: str, body: dict[str, str], param: str
+) -> None:
+    """PostgreSQL has no NUL in its texts; SQLite would keep it, and then it could not be moved there."""
+    answer = shop.operator.http.post(path.format(account=shop.customer(credit="0").account_id), json=body)
+    assert assert_problem(answer, 400)["param"] == param
+
+
+@pytest.mark.parametrize("amount", ["9007199.254740992", "9999999999"])
+@pytest.mark.parametrize(
+    ("path", "rest"),
+    [("/vouchers", {}), ("/accounts/{account}/credits", {}), ("/accounts/{account}/adjustments", {"memo": "m"})],
+)
+def test_more_than_a_wallet_can_hold_is_refused_by_name(
+    shop: Shop, path: str, rest: dict[str, str], amount: str
+) -> None:
+    """A voucher of 9,999,999,999 USD overflowed the database's 64 bits."""
+    account_id = shop.customer(credit="0").account_id
+    for sent in (amount, f"-{amount}"):
+        answer = shop.operator.http.post(path.format(account=account_id), json={"amount": sent, **rest})
+        assert assert_problem(answer, 400)["param"] == "amount"
+    assert shop.operator.balance(account_id) == 0
+
+
+def test_one_key_takes_or_gives(shop: Shop) -> None:
+    """-1 USD and then +1 USD under one key, at once and whatever the bookkeeper has posted: the second is a conflict
+    that says so; a key whose debit was refused is free."""
+    account_id = shop.customer(credit="10.00").account_id
+    path = f"/accounts/{account_id}/adjustments"
+    body = {"memo": "m", "idempotency_key": secrets.token_hex(8)}
+    shop.operator.post(path, body | {"amount": "-1.00"})
+    for other in ("1.00", "-2.00"):
+        refused = shop.operator.http.post(path, json=body | {"amount": other})
+        assert "idempotency key" in assert_problem(refused, 409)["detail"]
+    assert_problem(shop.operator.http.post(f"/accounts/{account_id}/credits", json=body | {"amount": "1.00"}), 409)
+    assert shop.operator.balance(account_id) == 9
+    body = {"memo": "m", "idempotency_key": secrets.token_hex(8)}
+    assert_problem(shop.operator.http.post(path, json=body | {"amount": "-100.00"}), 409)
+    shop.operator.post(path, body | {"amount": "5.00"})
+    assert shop.operator.balance(account_id) == 14

@@ -138,6 +138,24 @@ class BooksMachine(RuleBasedStateMachine):
         left = self.world.books.refundable(request) or 0
         self.do(self.world.refund(request, max(1, left // share + more), key))
 
+    @rule(which=_which, amount=st.integers(10, 3_000), hours=st.none() | st.integers(1, 1_000), share=st.integers(1, 3))
+    def refund_of_a_gift(self, which: int, amount: int, hours: int | None, share: int) -> None:
+        """A request that promotional credit pays in part, given back in parts: chance alone rarely comes to it."""
+        account = self.account(which)
+        expires_ms = None if hours is None else now_ms() + hours * HOUR_MS
+        self.do(self.world.credit(account, amount, True, expires_ms, "credit", None))
+        self.do(self.world.apply_all(account))
+        self.do(self.world.admit(account, max(0, account.available), (10, 10)))
+        if not (unsettled := self.unsettled()):
+            return
+        request = unsettled[-1]
+        self.do(self.world.settle(request, amount + amount // share, "plain", 0, "heard"))
+        self.hands.clear()
+        self.do(self.world.keep_books())
+        for part in (3, 2, 1):
+            left = self.world.books.refundable(request) or 0
+            self.do(self.world.refund(request, max(1, left // part), None))
+
     @rule(which=_which, line=st.sampled_from([0, 300, 2_000]), is_applied=st.booleans())
     def credit_line(self, which: int, line: int, is_applied: bool) -> None:
         account = self.account(which)

@@ -111,6 +111,7 @@ class Account:
     credits: list[Credit] = field(default_factory=list)
     keys: dict[str, Credit] = field(default_factory=dict)
     debits: dict[str, tuple[str, int]] = field(default_factory=dict)  # by their key: entry, nano
+    lost: list["Entry"] = field(default_factory=list)  # debits that Redis had taken and lost, unposted
     applied: int = 0  # number of the last credit that the journal knows to be in Redis
     live: Live | None = None
     held: int = 0
@@ -152,6 +153,7 @@ class Entry:
     parts: dict[str, int] | None = field(default_factory=dict)
     there: frozenset[str] = frozenset()
     costs: tuple[tuple[str, int], ...] = ()
+    given: tuple[tuple[str, int], ...] = ()  # what promotional lots paid of it, as they were spent; known when posted
     is_read: bool = False
     is_acknowledged: bool = False
 
@@ -179,9 +181,9 @@ class Books:
         account.journal.add(credit.amount, credit.lot)
         if key is not None:
             account.keys[key] = credit
-        promo = credit.lot is not None and credit.lot.promo
+        promo = credit.lot.left if credit.lot is not None and credit.lot.promo else 0
         source = {"credit": "promotions" if promo else "cash", "refund": "revenue", "adjustment": "adjustments"}
-        self._move(account, credit.amount, credit.amount if promo else 0, source[credit.kind])
+        self._move(account, credit.amount, promo, source[credit.kind])
 
     def credit_line(self, account: Account, floor: int, entry_id: str) -> None:
         account.may_be_below |= floor > account.floor
@@ -218,6 +220,24 @@ class Books:
         return receipt.taken - sum(
             each.amount for each in account.credits if each.kind == "refund" and each.corrects == request.id
         )
+
+    def promotional_part(self, request: Request, amount: int) -> tuple[int, int | None]:
+        """How much of a refund is promotional credit again, and when the first of the lots that it came from expires:
+        money comes back in the reverse order of its spending, and what was given back before comes first."""
+        receipt, account = self.posted[request.id], request.account
+        left = self.refundable(request)
+        assert left is not None
+        plain = receipt.taken - sum(nano for _, nano in receipt.given)
+        skip, promo, touched = receipt.taken - left, 0, []
+        for lot_id, nano in [("", plain), *reversed(receipt.given)]:
+            skipped = min(nano, skip)
+            taken = min(nano - skipped, amount)
+            skip, amount = skip - skipped, amount - taken
+            if taken and lot_id:
+                promo += taken
+                touched.append(lot_id)
+        lots = [credit.lot for credit in account.credits if credit.lot is not None and credit.id in touched]
+        return promo, min((lot.expires_ms for lot in lots if lot.expires_ms is not None), default=None)
 
     # Requests
 
@@ -325,6 +345,8 @@ class Books:
             self.posted[entry.id] = entry
             account = entry.account
             parts = self._parts(account.journal, entry)
+            is_promo = {lot.id for lot in account.journal.lots if lot.promo}
+            entry.given = tuple((lot_id, nano) for lot_id, nano in parts.items() if lot_id in is_promo)
             promo = account.journal.take(entry.taken, parts)
             target = {"lapse": "promotions" if promo else "revenue", "adjustment": "adjustments"}
             self._move(account, -entry.taken, -promo, target.get(entry.kind, "revenue"))
@@ -344,17 +366,24 @@ class Books:
         for entry in self.unposted(account.shard):
             if entry.account is account:
                 live.take(entry.taken, self._parts(live, entry))
+        lost, account.lost = account.lost, []
         account.live = live
+        for debit in lost:
+            if debit.id not in self.posted:
+                assert debit.id is not None
+                self.debit(account, debit.id, debit.amount)
 
     def lose_redis(self) -> None:
-        """Wallets, holds, and what was not posted yet."""
+        """Wallets, holds, and what was not posted yet; but debits, which the database has too, are taken again."""
         self.losses += 1
         for account in self.accounts.values():
             account.live, account.held = None, 0
-            account.debits = {key: made for key, made in account.debits.items() if made[0] in self.posted}
         for request in self.requests:
             request.hold = None
-        for stream in self.streams:
+        for shard, stream in enumerate(self.streams):
+            for entry in self.unposted(shard):
+                if entry.kind == "adjustment":
+                    entry.account.lost.append(entry)
             stream.clear()
 
     def _parts(self, purse: Purse, entry: Entry) -> dict[str, int]:

@@ -47,13 +47,15 @@ class Schedule:
             await self._parked[task]
 
     def _pace_wire(self, wire: Wire) -> None:
-        call = wire.call
+        """Commands and scripts alike."""
+        for name in ("call", "run"):
+            asked = getattr(wire, name)
 
-        async def paced(*command: Any, **options: Any) -> Any:
-            await self._turn()
-            return await call(*command, **options)
+            async def paced(*arguments: Any, asked: Any = asked, **options: Any) -> Any:
+                await self._turn()
+                return await asked(*arguments, **options)
 
-        wire.call = paced  # type: ignore[method-assign]
+            setattr(wire, name, paced)
 
     def _pace_database(self, database: Database) -> None:
         for name in ("read", "write"):

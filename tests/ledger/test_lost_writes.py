@@ -290,3 +290,19 @@ async def test_a_lost_hold_is_not_taken_for_one_that_ended(office: Office) -> No
     await office.books.warm_wallet(account)
     with pytest.raises(LostHold):
         await office.gate.settle(office.wallets.slots(account), request_id, 1, 1, b"{}", generation, is_repeat=True)
+
+
+async def test_money_that_was_taken_back_and_lost_is_taken_again(office: Office) -> None:
+    """An operator was told that it was taken: the database has it too, and a rebuilt wallet is without it."""
+    account = await office.account(1_000)
+    lot = await office.give(account, 100)
+    copy = await Copy.take(office.books.wire)
+    taken = await office.books.take_back(account, 300, "a mistake", "key-1")
+    await copy.promote()
+    await office.books.warm_wallet(account)
+    assert (await office.redis_balance(account), await office.redis_lots(account)) == (800, {})
+    again = await office.books.take_back(account, 300, "a mistake", "key-1")
+    assert (again.entry_id, again.is_new) == (taken.entry_id, False)
+    await assert_whole(office, account, 800, receipts=0)
+    assert await office.lots(account) == {}
+    assert lot

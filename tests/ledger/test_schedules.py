@@ -88,7 +88,7 @@ class Desk:
         try:
             answer = await self.office.gate.settle(self.slots, *figures, is_repeat=True)
         except LostHold:
-            if await self.office.books.is_posted(request.id):
+            if await self.office.books.is_posted(request.id, self.account.id):
                 return
             answer = await self.office.gate.settle(self.slots, *figures)
         if isinstance(answer, Settled):

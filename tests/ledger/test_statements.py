@@ -11,8 +11,9 @@ from app.base.clock import now_ms
 from app.base.errors import InvalidField, NotFound
 from app.base.ids import new_id
 from app.base.receipt import Attempt, Movement, Usage
+from app.ledger.corrections import refund
 from app.ledger.items import StreamedMovement, StreamedReceipt
-from app.ledger.journal import add_entry, move_balances, refund
+from app.ledger.journal import add_entry, move_balances
 from app.ledger.posting import post
 from app.ledger.statements import Statement, make_statement, read_month
 from app.ledger.tables import entries, lots, postings, receipts
@@ -174,7 +175,7 @@ async def test_movements_say_what_they_are(office: Office) -> None:
     lapse = Movement(id=new_id("ent"), account_id=account, kind="lapse", created_at_ms=at_ms + 3, lot=gift)
     await post(office.database, [StreamedMovement(lapse, 70, {gift: 70})])
     async with office.database.write() as db:
-        await refund(db, account, served.id, 3, "cut short", None)
+        await refund(db, served.id, 3, "cut short", None)
     await _moved(office, account, at_ms, 0, "credit_line")
 
     statement = await _state(office, account, month)

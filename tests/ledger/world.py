@@ -15,8 +15,9 @@ from app.base.errors import Conflict, InvalidField, NotFound, ServiceUnavailable
 from app.base.ids import new_id
 from app.base.receipt import Draft
 from app.books import Books as RealBooks
+from app.ledger.corrections import refund
 from app.ledger.debits import take_back
-from app.ledger.journal import add_credit, refund, set_credit_line
+from app.ledger.journal import add_credit, set_credit_line
 from app.ledger.posting import post
 from app.ledger.rebuild import apply_credits, rebuild_wallet
 from app.ledger.stream import Entry as StreamEntry
@@ -103,8 +104,9 @@ class World(Differences):
                     db, account.id, amount, "", key, promotional=promo, expires_at_ms=expires_ms, kind=kind
                 )
         except Conflict:
-            assert earlier is not None and earlier.terms != terms
+            assert key in account.debits or (earlier is not None and earlier.terms != terms)
             return
+        assert key not in account.debits
         if earlier is not None:
             assert (made.entry_id, made.is_new) == (earlier.id, False) and earlier.terms == terms
             return
@@ -112,25 +114,34 @@ class World(Differences):
         self.books.credit(account, modelled(made), key)
 
     async def refund(self, request: Request, amount: int, key: str | None) -> None:
-        """Never more than was charged, all refunds of a request together."""
+        """Never more than was charged, all refunds of a request together; and as promotional credit what that paid."""
         account, left = request.account, self.books.refundable(request)
         earlier = account.keys.get(key or "")
+        is_same = earlier is not None and earlier.terms[:3] == ("refund", amount, request.id)
+        from_ms = now_ms()
         try:
             async with self.database.write() as db:
-                made = await refund(db, account.id, request.id, amount, "", key)
+                made = await refund(db, request.id, amount, "", key)
         except NotFound:
             assert left is None
+            return
         except Conflict:
-            assert earlier is not None and earlier.terms != ("refund", amount, request.id, None)
-        except InvalidField:
-            assert left is not None and earlier is None and amount > left
+            assert left is not None and not is_same
+            assert key in account.debits or earlier is not None or amount > left
+            return
+        assert left is not None and key not in account.debits
+        if earlier is not None:
+            assert is_same and made.entry_id == earlier.id
+            return
+        assert amount <= left
+        promo, expires_ms = self.books.promotional_part(request, amount)
+        assert (made.lot.remaining_nano if made.lot else 0) == promo
+        if made.lot is not None and expires_ms is not None:
+            earliest, latest = (max(expires_ms, at_ms + 720 * HOUR_MS) for at_ms in (from_ms, now_ms()))
+            assert made.lot.promotional and earliest <= (made.lot.expires_at_ms or 0) <= latest
         else:
-            assert left is not None
-            if earlier is not None:
-                assert made.entry_id == earlier.id
-                return
-            assert amount <= left
-            self.books.credit(account, modelled(made), key)
+            assert made.lot is None or made.lot.expires_at_ms is None
+        self.books.credit(account, modelled(made), key)
 
     async def set_line(self, account: Account, floor: int) -> None:
         async with self.database.write() as db:
@@ -240,11 +251,11 @@ class World(Differences):
                 self.books.settle(request, request.charge)
         _let_pass(at_ms)
 
-    async def _is_posted(self, request_id: str) -> bool:
+    async def _is_posted(self, request_id: str, account_id: str) -> bool:
         self._asked.set()
         if self._is_away:
             raise ServiceUnavailable
-        return await self.office.books.is_posted(request_id)
+        return await self.office.books.is_posted(request_id, account_id)
 
     async def sweep(self) -> None:
         self._sweeper.answered(0)
@@ -253,16 +264,18 @@ class World(Differences):
     # Money out
 
     async def take_back(self, account: Account, amount: int, key: str | None) -> None:
+        """A key that gave money does not take any; one whose debit was refused is free again."""
         earlier = account.debits.get(key or "")
         try:
             taken = await self.office.books.take_back(account.id, amount, "", key)
         except Conflict:
-            assert earlier is not None and earlier[1] != amount
+            assert key in account.keys or (earlier is not None and earlier[1] != amount)
             return
         except InvalidField:
             self.books.warm(account)
-            assert earlier is None and amount > account.available
+            assert earlier is None and key not in account.keys and amount > account.available
             return
+        assert key not in account.keys
         if earlier is not None:
             assert (taken.entry_id, taken.amount_nano, taken.is_new) == (*earlier, False)
             return

@@ -3,7 +3,7 @@ the spool, and from there to Redis as soon as that is back."""
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import msgspec
@@ -15,6 +15,7 @@ from app.base.wire import StoreError
 from app.catalog.pricing import Sale
 from app.proxy.records import BudgetMark, Caller, Delivered, Hold, MarkBudget, Order
 from app.proxy.settlement.bill import Bill, make_bill
+from app.proxy.settlement.failures import Failures
 from app.proxy.settlement.leases import Leases
 from app.proxy.settlement.policies import Policies, status_of
 from app.proxy.settlement.spool import Settlement, Spool
@@ -32,9 +33,10 @@ _REPLAY_SOON_S = 0.1
 
 
 class IsPosted(Protocol):
-    """Whether a request is on the books. Raises ServiceUnavailable."""
+    """Whether a request is on the books, or its receipt in the stream of its account's shard, on the way there. Raises
+    ServiceUnavailable."""
 
-    async def __call__(self, request_id: str, /) -> bool: ...
+    async def __call__(self, request_id: str, account_id: str, /) -> bool: ...
 
 
 class Trip(msgspec.Struct, frozen=True):
@@ -58,6 +60,7 @@ class Clerk:
         shards: int,
         mark_budget: MarkBudget,
         unposted: Unposted,
+        clock: Callable[[], int] = monotonic_ms,
     ) -> None:
         self._gate = gate
         self._leases = leases
@@ -67,6 +70,8 @@ class Clerk:
         self._shards = shards
         self._mark_budget = mark_budget
         self._unposted = unposted
+        self._clock = clock
+        self._failures = Failures()
         self._late: set[asyncio.Task[Any]] = set()
         self._spooled = asyncio.Event()
 
@@ -176,34 +181,56 @@ class Clerk:
 
     async def _settle_from_memory(self, settlement: Settlement) -> None:
         """Where the disk would not have it, or nobody is there to wait for it."""
-        while not await self._replay_one(settlement):
+        while True:
+            try:
+                await self._replay_one(settlement)
+                return
+            except ServiceUnavailable:
+                pass
+            except StoreError as error:
+                self._note_failure(settlement, error)
             await asyncio.sleep(_REPLAY_EVERY_S)
 
     async def _replay_waiting(self) -> bool:
-        """False where some of them have to wait on."""
-        while waiting := await self._spool.waiting():
+        """False where Redis, or the books that had to be asked, are away: all that wait then wait on. A settlement that
+        Redis refuses waits by itself, and those behind it are not held up."""
+        while waiting := await self._spool.waiting(but=self._failures.paused(self._clock())):
             for settlement in waiting:
-                if not await self._replay_one(settlement):
+                try:
+                    await self._replay_one(settlement)
+                except ServiceUnavailable:
                     return False
-                await self._spool.drop(settlement.request_id)
+                except StoreError as error:
+                    await self._put_off(settlement, error)
+                else:
+                    await self._spool.drop(settlement.request_id)
         return True
 
-    async def _replay_one(self, settlement: Settlement) -> bool:
-        """False where Redis, or the books that had to be asked, are still away."""
+    async def _replay_one(self, settlement: Settlement) -> None:
+        """Raises ServiceUnavailable where Redis or the books are away, StoreError where Redis refuses it."""
         slots = slots_of(settlement.account_id, settlement.key_id, self._shards)
         try:
             # Where the first call had run after all, this one finds no hold and does nothing.
             await self._take(slots, settlement, is_repeat=True)
         except LostHold:
-            try:
-                if not await self._is_posted(settlement.request_id):
-                    await self._take(slots, settlement)
-            except ServiceUnavailable:
-                return False
-        except (ServiceUnavailable, StoreError):
-            return False
+            if not await self._is_posted(settlement.request_id, settlement.account_id):
+                await self._take(slots, settlement)
+        self._failures.forget(settlement.request_id)
         log.info("the settlement of %s that had to wait is with Redis", settlement.request_id)
-        return True
+
+    async def _put_off(self, settlement: Settlement, error: StoreError) -> None:
+        """It is tried again after a growing pause; after a day of them it is set aside for an operator."""
+        self._note_failure(settlement, error)
+        if self._failures.is_hopeless(settlement.request_id, self._clock()):
+            aside = await self._spool.set_aside(settlement.request_id)
+            self._failures.forget(settlement.request_id)
+            log.error("the settlement of %s failed for a day and is set aside as %s", settlement.request_id, aside)
+
+    def _note_failure(self, settlement: Settlement, error: StoreError) -> None:
+        at_ms = self._clock()
+        self._failures.note(settlement.request_id, at_ms)
+        if self._failures.should_log(settlement.request_id, at_ms):
+            log.error("Redis refuses the settlement of %s: %s", settlement.request_id, error)
 
 
 def _settlement(trip: Trip, delivered: Delivered, bill: Bill) -> Settlement:

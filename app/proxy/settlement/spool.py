@@ -1,7 +1,8 @@
 """Settlements that Redis could not take: one file each in the data dir, written through to the disk before the
 customer's last byte leaves, and replayed until Redis has taken them; by another worker, or after a restart.
 
-Replaying is safe to repeat: a settlement is idempotent by its request's id.
+Replaying is safe to repeat: a settlement is idempotent by its request's id. Nothing is ever deleted that Redis has not
+taken: what can't be read becomes `.unreadable`, what Redis refuses for a day `.failed`.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from pathlib import Path
 
 import msgspec
@@ -50,12 +51,20 @@ class Spool:
         """On the disk when this returns. Raises OSError."""
         await asyncio.to_thread(self._write, settlement)
 
-    async def waiting(self) -> list[Settlement]:
-        """The oldest of those that wait."""
-        return await asyncio.to_thread(self._read)
+    async def waiting(self, but: Collection[str] = ()) -> list[Settlement]:
+        """The oldest of those that wait, but for the requests named."""
+        return await asyncio.to_thread(self._read, but)
 
     async def drop(self, request_id: str) -> None:
         await asyncio.to_thread(self._path(request_id).unlink, missing_ok=True)
+
+    async def set_aside(self, request_id: str) -> Path:
+        """Keeps a settlement that Redis will not take where an operator finds it, and nobody replays it."""
+        path = self._path(request_id)
+        aside = path.with_suffix(".failed")
+        with contextlib.suppress(FileNotFoundError):  # another worker was quicker
+            await asyncio.to_thread(path.replace, aside)
+        return aside
 
     @contextlib.contextmanager
     def claim(self) -> Generator[bool, None, None]:
@@ -85,9 +94,10 @@ class Spool:
         finally:
             os.close(folder)
 
-    def _read(self) -> list[Settlement]:
+    def _read(self, but: Collection[str]) -> list[Settlement]:
         found = []
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}"))[:_READ_MOST]:
+        paths = sorted(path for path in self._folder.glob(f"*{_SUFFIX}") if path.stem not in but)
+        for path in paths[:_READ_MOST]:
             try:
                 found.append(_decode(path.read_bytes()))
             except FileNotFoundError:
