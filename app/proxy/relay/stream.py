@@ -42,7 +42,7 @@ class LiveStream:
 
     def __init__(self, order: Order, channel: Channel, opened: Opened, *, hides_output: bool = False) -> None:
         self._order = order
-        self._channel = channel
+        self.channel = channel
         self._opened = opened
         self._tries: tuple[Try, ...] = ()
         self._end_pick: Callable[[Outcome], None] | None = None
@@ -153,7 +153,7 @@ class LiveStream:
         return Delivered(
             ending=ending,
             http_status=200,
-            channel=self._channel,
+            channel=self.channel,
             tries=tuple(tries),
             usage=self.reader.usage,
             finish_reason="length" if ending == "out_of_credit" else self.reader.finish_reason,
