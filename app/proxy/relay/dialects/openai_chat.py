@@ -4,7 +4,7 @@ otherwise as it came.
 Source: the Chat Completions API reference, and the documents of gateways that customers come from.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
@@ -13,9 +13,11 @@ from msgspec import Meta, Raw
 from app.base.errors import InvalidField
 from app.base.fields import named_fault
 from app.base.priced_fields import LimitField
+from app.base.receipt import NO_EXTRAS
 from app.proxy.records import Order
 from app.proxy.relay.dialects.openai_fields import (
     ALSO_PROMPT,
+    ORDINARY,
     check_names,
     drop_fields,
     read_extras,
@@ -94,7 +96,7 @@ _encode = msgspec.json.Encoder().encode
 def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
     """Checks a request. Raises InvalidField with the path of the field at fault."""
     fields, request, prompt = _read(body)
-    check_names(fields)
+    extras, uncounted, data_bytes = NO_EXTRAS, prompt.uncounted, 0
     if request.stream_options is not None:
         read_options(fields)
     if request.tools is not None:
@@ -102,9 +104,14 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
     fields.pop("models", None)  # a question to this gateway
     for name in LIMITS:  # written anew for each vendor
         fields.pop(name, None)
-    extras = read_extras(fields, (tool.type for tool in request.tools or ()))
+    if not ORDINARY.issuperset(fields):
+        check_names(fields)
+        extras = read_extras(fields, [tool.type for tool in request.tools or ()])
+        uncounted += uncounted_bytes(fields)
+    if prompt.media:
+        data_bytes = sum(part.size for part in prompt.media)
     # A token of a byte-level tokenizer is a byte at least, and the JSON around the texts outweighs a chat template.
-    text_bytes = len(body) - sum(part.size for part in prompt.media)
+    text_bytes = len(body) - data_bytes
     return Order(
         request_id=request_id,
         created_at_ms=created_at_ms,
@@ -116,7 +123,7 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         output_limit=smaller_limit(request.max_tokens, request.max_completion_tokens),
         input_bound=text_bytes,
         text_bytes=text_bytes,
-        uncounted_bytes=prompt.uncounted + uncounted_bytes(fields),
+        uncounted_bytes=uncounted,
         body=fields,
         prompt=(*prompt.texts, *(bytes(fields[name]).decode() for name in ALSO_PROMPT if name in fields)),
         conversation=request.prompt_cache_key or request.user or None,
@@ -152,7 +159,7 @@ def write_request(
     usage_in_streams: bool,
     requires_max_tokens: bool,
     limit_field: LimitField = "max_tokens",
-    dropped: Iterable[str] = (),
+    dropped: Collection[str] = (),
     shape: Callable[[dict[str, Raw]], None] | None = None,
 ) -> bytes:
     """The body for a vendor: the customer's, with the vendor's name of the model and a request for usage; and with the
@@ -160,7 +167,8 @@ def write_request(
     with a price of their own those that are `dropped` are left out. `shape` changes the rest as the operator likes, but
     for the bound: that is never longer than what was paid for."""
     fields = dict(order.body)
-    drop_fields(fields, dropped)
+    if dropped:
+        drop_fields(fields, dropped)
     fields["model"] = Raw(_encode(upstream_model))
     if order.stream and usage_in_streams and not order.wants_usage:
         sent = _options.decode(fields["stream_options"]) if "stream_options" in fields else None

@@ -13,7 +13,16 @@ from app.base.priced_fields import HOSTED_TOOLS, PRICED_FIELDS
 from app.base.receipt import NO_EXTRAS, Extras
 from app.proxy.relay.dialects.openai_limits import LIMITS
 
-__all__ = ["ALSO_PROMPT", "check_names", "drop_fields", "read_extras", "read_options", "read_tools", "uncounted_bytes"]
+__all__ = [
+    "ALSO_PROMPT",
+    "ORDINARY",
+    "check_names",
+    "drop_fields",
+    "read_extras",
+    "read_options",
+    "read_tools",
+    "uncounted_bytes",
+]
 
 # Fields beside the messages that a vendor makes part of the prompt.
 ALSO_PROMPT = ("tools", "functions", "response_format")
@@ -33,6 +42,8 @@ _SETTINGS = frozenset(
 _PRICED = frozenset(PRICED_FIELDS)
 _COUNTED = _SETTINGS | {"messages", *ALSO_PROMPT}
 _KNOWN = _COUNTED | _PRICED
+# Most requests have no other: nothing of these has a price of its own, or is a part of the prompt that nobody counts.
+ORDINARY = _COUNTED - _PRICED
 # Values that ask for nothing which has a price.
 _NOTHING = frozenset({b"null", b"false"})
 _USUAL_TIERS = frozenset({"default", "standard"})
@@ -69,8 +80,6 @@ def read_tools(fields: dict[str, Raw]) -> None:
 
 def read_extras(fields: dict[str, Raw], tool_types: Iterable[str]) -> Extras:
     """What the request asks for that has a price of its own; fields that ask for nothing are taken out."""
-    if _PRICED.isdisjoint(fields):
-        return NO_EXTRAS
     asked: list[str] = []
     tier = None
     for name in sorted(_PRICED & fields.keys()):

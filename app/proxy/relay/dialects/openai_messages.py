@@ -101,16 +101,17 @@ def read_texts(messages: list[_TextMessage]) -> Prompt:
                 prompt.uncounted += len(bytes(part.cache_control))
         if message.tool_calls:
             prompt.texts.append(_encode(message.tool_calls).decode())
-        for name in (message.name, message.tool_call_id):
-            if name is not None:
-                prompt.uncounted += len(name.encode())
+        if message.name is not None:
+            prompt.uncounted += len(message.name.encode())
+        if message.tool_call_id is not None:
+            prompt.uncounted += len(message.tool_call_id.encode())
     return prompt
 
 
 def hides_content(raw: bytes, messages: int) -> bool:
     """Whether one of so many messages may have a second `content`, which another reader would take for the first. A
     name can be written with escapes (`\\u0063ontent`): those of small letters are 0061 to 007a."""
-    return raw.count(b'"content"') > messages or b"\\u006" in raw or b"\\u007" in raw
+    return raw.count(b'"content"') > messages or (b"\\u00" in raw and (b"\\u006" in raw or b"\\u007" in raw))
 
 
 def look_closely(raw: bytes) -> Prompt:
