@@ -75,5 +75,13 @@ def test_a_rule_may_shorten_the_bound_in_either_field(field: str, value: object,
     assert sent(msgspec.structs.replace(order(), imposed_limit=50), channel) == dict.fromkeys(BOTH, bound)
 
 
+@pytest.mark.parametrize("field", NAMES)
+def test_a_default_is_for_customers_who_named_none(field: str) -> None:
+    """It is shorter than what is imposed on them, and does not touch what others asked for."""
+    channel = make_channel(provider="openai", shaping=Shaping(params=FieldRules(default={field: 5})))
+    assert sent(order(max_tokens=50), channel) == {"max_completion_tokens": 50}
+    assert sent(msgspec.structs.replace(order(), imposed_limit=50), channel) == {"max_completion_tokens": 5}
+
+
 def test_without_a_bound_none_is_sent() -> None:
     assert sent(order(max_tokens=None), make_channel()) == {}

@@ -176,10 +176,13 @@ def write_request(
     most = order.answer_limit
     if most is None and requires_max_tokens:
         most = DEFAULT_MAX_TOKENS
-    if most is not None:
-        write_bound(fields, most, limit_field)
-    if shape is not None:
-        shape(fields)
+    if shape is None:
         if most is not None:
-            bound_again(fields, most, limit_field)
+            write_bound(fields, most, limit_field)
+        return _encode(fields)
+    if most is not None and order.output_limit is not None:
+        write_bound(fields, most, "both")  # a rule's default is for customers who have named none
+    shape(fields)
+    if most is not None:
+        bound_again(fields, most, limit_field)
     return _encode(fields)
