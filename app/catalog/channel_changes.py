@@ -9,7 +9,7 @@ __all__ = ["changes_between", "note_changes"]
 
 # Told with what they were and are; of all others only the name is told.
 _TOLD = ("name", "priority", "weight", "enabled", "test_every_s")
-_NAMED = ("provider", "base_url", "models", "costs", "timeouts", "limits", "shaping")
+_NAMED = ("provider", "base_url", "models", "costs", "timeouts", "limits", "shaping", "limit_field", "priced_fields")
 
 
 def changes_between(old: Channel, new: Channel) -> list[tuple[Kind, str]]:

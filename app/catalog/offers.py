@@ -17,7 +17,7 @@ from app.base.limits import Limits
 from app.catalog.channel_changes import note_changes
 from app.catalog.channel_events import add_event
 from app.catalog.pricing import Cost, Prices
-from app.catalog.records import Channel, Model, Routing, Timeouts, VendorLimits
+from app.catalog.records import Channel, Media, Model, Routing, Timeouts, VendorLimits
 from app.catalog.sealed import open_credentials, open_shaping, seal_credentials, seal_shaping
 from app.catalog.tables import channels, models, price_versions
 from app.catalog.versions import add_version, add_versions, prices_of
@@ -182,6 +182,8 @@ def _channel(row: Row[Any], sealer: Sealer, prices: Mapping[str, Prices]) -> Cha
         limits=msgspec.convert(row.limits, VendorLimits),
         draining=row.draining,
         test_every_s=row.test_every_s,
+        limit_field=row.limit_field,
+        priced_fields=row.priced_fields,
     )
 
 
@@ -203,4 +205,5 @@ def _model(row: Row[Any]) -> Model:
         routing=msgspec.convert(row.routing, Routing),
         limits=msgspec.convert(row.limits, Limits),
         total_limits=msgspec.convert(row.total_limits, VendorLimits),
+        media=msgspec.convert(row.media, Media),
     )

@@ -7,6 +7,7 @@ import msgspec
 
 from app.base.errors import InvalidField
 from app.base.money import MULTIPLIER_ONE, NANO_PER_USD, format_usd, parse_usd, round_charge
+from app.base.receipt import NO_EXTRAS, Extras
 
 __all__ = [
     "FREE",
@@ -111,7 +112,13 @@ def amount_nano(prices: Prices, usage: Tokens, multiplier: int = MULTIPLIER_ONE)
     return round_charge(_of_input(rates, usage) + _of_output(rates, usage), prices.request, multiplier)
 
 
-def worst_case_nano(prices: Prices, input_tokens: int, output_tokens: int, multiplier: int = MULTIPLIER_ONE) -> int:
+def worst_case_nano(
+    prices: Prices,
+    input_tokens: int,
+    output_tokens: int,
+    multiplier: int = MULTIPLIER_ONE,
+    extras: Extras = NO_EXTRAS,
+) -> int:
     """The most that so many tokens can cost, whichever classes the vendor puts them in."""
     worst = _worst(prices, input_tokens, output_tokens)
     for tier in prices.tiers:

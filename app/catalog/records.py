@@ -6,16 +6,20 @@ import msgspec
 
 from app.base.crypto import Secret
 from app.base.limits import NO_LIMITS, Budget, Limits
+from app.base.priced_fields import Action, LimitField
 from app.catalog.pricing import FREE, Cost, Prices, Sale
 
 __all__ = [
+    "NO_MEDIA",
     "Account",
     "Book",
     "Channel",
     "Credential",
     "FieldRules",
     "HeaderRules",
+    "ImageTokens",
     "Key",
+    "Media",
     "Model",
     "Operator",
     "PriceVersion",
@@ -165,7 +169,9 @@ class Timeouts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
     """One way to reach a provider. `models` maps public names to the names of this upstream, and `costs` those to what
     they cost here. `limits` are those of each credential that has none of its own. One that is draining takes no new
-    request, and is disabled when its last has ended."""
+    request, and is disabled when its last has ended. `limit_field` is what its vendor reads the bound of an answer in
+    (None: the provider's), and `priced_fields` says what becomes of these fields of requests, where that is not what
+    `app.base.priced_fields` has."""
 
     id: str
     name: str
@@ -183,6 +189,8 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     limits: VendorLimits = VendorLimits()
     draining: bool = False
     test_every_s: int | None = None
+    limit_field: LimitField | None = None
+    priced_fields: dict[str, Action] = {}
 
     @property
     def ways(self) -> tuple[Credential, ...]:
@@ -214,6 +222,26 @@ class Routing(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     context_fallbacks: tuple[str, ...] = ()
 
 
+class ImageTokens(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The most tokens that one image can cost, by the `detail` that is asked for. `auto`, none, and any that is not
+    known cost the larger of the two."""
+
+    low: int
+    high: int
+
+
+class Media(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The most tokens that one part of each kind can cost; None where the operator has declared no bound."""
+
+    image: int | ImageTokens | None = None
+    audio: int | None = None
+    file: int | None = None
+    video: int | None = None
+
+
+NO_MEDIA = Media()
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """A public name. Without `prices` only the customers of a book that prices it can buy it."""
 
@@ -228,6 +256,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     routing: Routing = Routing()
     limits: Limits = NO_LIMITS  # of each account's use of it
     total_limits: VendorLimits = VendorLimits()  # of all accounts together
+    media: Media = NO_MEDIA
 
     @property
     def free(self) -> bool:

@@ -118,6 +118,8 @@ channels = Table(
     Column("limits", JSON, nullable=False, server_default="{}"),
     Column("draining", Boolean, nullable=False, server_default=false()),
     Column("test_every_s", Integer),  # null: only when asked to
+    Column("limit_field", String(40)),  # null: the provider's
+    Column("priced_fields", JSON, nullable=False, server_default="{}"),  # request field -> what becomes of it
 )
 
 # What happened to channels, and why: only ever added to.
@@ -148,6 +150,7 @@ models = Table(
     Column("routing", JSON, nullable=False, server_default="{}"),
     Column("limits", JSON, nullable=False, server_default="{}"),
     Column("total_limits", JSON, nullable=False, server_default="{}"),
+    Column("media", JSON, nullable=False, server_default="{}"),  # kind of part -> the most tokens that one can cost
 )
 
 # Never edited: a new price is a new version, so that an old receipt can be recomputed. Those with a channel are what it

@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from app.base.clock import iso
 from app.base.errors import InvalidField
+from app.base.priced_fields import PRICED_FIELDS, Action, LimitField
 from app.catalog.pricing import Prices, parse_prices, show_prices
 from app.catalog.records import Channel, Credential, Shaping, Timeouts, VendorLimits
 from app.console.credential_fields import (
@@ -28,7 +29,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
 
 # As they are sent; the others of a channel's columns are made from what is sent.
-_AS_SENT = ("name", "provider", "models", "priority", "weight", "enabled", "draining", "test_every_s")
+_AS_SENT = ("name", "provider", "models", "priority", "weight", "enabled", "draining", "test_every_s", "limit_field")
 
 
 class TimeoutFields(msgspec.Struct, forbid_unknown_fields=True):
@@ -40,7 +41,9 @@ class TimeoutFields(msgspec.Struct, forbid_unknown_fields=True):
 
 class ChannelFields(msgspec.Struct, forbid_unknown_fields=True):
     """A new channel, or what changes of one. `limits` are those of each credential that has none of its own;
-    `test_every_s` is how often it is tested while it serves, null only when asked to."""
+    `test_every_s` is how often it is tested while it serves, null only when asked to. `limit_field` is where its vendor
+    reads the bound of an answer, null where the provider's does; `priced_fields` says what becomes of fields that
+    have a price of their own, and replaces all that was said before."""
 
     name: Name | UnsetType = UNSET
     provider: str | UnsetType = UNSET
@@ -56,6 +59,8 @@ class ChannelFields(msgspec.Struct, forbid_unknown_fields=True):
     enabled: bool | UnsetType = UNSET
     draining: bool | UnsetType = UNSET
     test_every_s: Annotated[int, Meta(ge=10, le=86_400)] | None | UnsetType = UNSET
+    limit_field: LimitField | None | UnsetType = UNSET
+    priced_fields: dict[str, Action] | None | UnsetType = UNSET
 
 
 def new_columns(fields: ChannelFields, default_urls: Mapping[str, str | None]) -> dict[str, Any]:
@@ -78,6 +83,8 @@ def new_columns(fields: ChannelFields, default_urls: Mapping[str, str | None]) -
         "enabled": True,
         "draining": False,
         "test_every_s": None,
+        "limit_field": None,
+        "priced_fields": {},
     }
     return blank | values
 
@@ -114,6 +121,8 @@ def show_channel(channel: Channel) -> dict[str, Any]:
         "enabled": channel.enabled,
         "draining": channel.draining,
         "test_every_s": channel.test_every_s,
+        "limit_field": channel.limit_field,
+        "priced_fields": channel.priced_fields,
         "created_at": iso(channel.created_at_ms),
     }
 
@@ -128,6 +137,8 @@ def _columns(fields: ChannelFields, default_urls: Mapping[str, str | None], old:
         values["timeouts"] = _timeouts(fields.timeouts, old.timeouts if old else Timeouts())
     if fields.limits is not UNSET:
         values["limits"] = msgspec.to_builtins(vendor_limits_of(fields.limits))
+    if fields.priced_fields is not UNSET:
+        values["priced_fields"] = _known_priced(fields.priced_fields or {})
     credentials: tuple[Credential, ...] = old.credentials if old else ()
     shaping = old.shaping if old else Shaping()
     if fields.credentials is not UNSET:
@@ -143,6 +154,14 @@ def _timeouts(sent: TimeoutFields | None, old: Timeouts) -> dict[str, Any]:
     return (
         msgspec.to_builtins(Timeouts()) if sent is None else {**msgspec.to_builtins(old), **msgspec.to_builtins(sent)}
     )
+
+
+def _known_priced(sent: dict[str, Action]) -> dict[str, Action]:
+    for name in sent:
+        if name not in PRICED_FIELDS:
+            known = ", ".join(PRICED_FIELDS)
+            raise InvalidField(f"priced_fields.{name}", f"is not a field with a price of its own; those are {known}")
+    return sent
 
 
 def _checked_url(url: str) -> str:

@@ -10,7 +10,7 @@ from app.base.clock import iso
 from app.base.errors import InvalidField, NotFound
 from app.catalog import offers
 from app.catalog.pricing import FREE, Prices, parse_prices, show_prices
-from app.catalog.records import Model, Strategy, VendorLimits
+from app.catalog.records import Media, Model, Strategy, VendorLimits
 from app.console.limit_fields import LimitFields, limits_of, show_limits
 from app.console.office import Office, Page, page_limit, paged
 
@@ -18,6 +18,7 @@ __all__ = ["ModelFields", "ModelsController", "columns_of_model", "sale_prices_o
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Milliseconds = Annotated[int, Meta(ge=1, le=3_600_000)]
+PartTokens = Annotated[int, Meta(ge=0, le=100_000_000)]
 
 
 class RoutingFields(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -40,6 +41,23 @@ class TotalFields(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True
     concurrency: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
+class ImageFields(msgspec.Struct, forbid_unknown_fields=True):
+    """See `app.catalog.records.ImageTokens`."""
+
+    low: PartTokens
+    high: PartTokens
+
+
+class MediaFields(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The most tokens that one part of each kind can cost. Null: the model takes no such part; but an image, and audio
+    that is sent with its data, have bounds that hold for every model."""
+
+    image: PartTokens | ImageFields | None = None
+    audio: PartTokens | None = None
+    file: PartTokens | None = None
+    video: PartTokens | None = None
+
+
 class ModelFields(msgspec.Struct, forbid_unknown_fields=True):
     context_length: Annotated[int, Meta(ge=1, le=2_000_000_000)] | None = None
     max_output_tokens: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
@@ -48,6 +66,7 @@ class ModelFields(msgspec.Struct, forbid_unknown_fields=True):
     routing: RoutingFields | None = None
     limits: LimitFields | None = None  # of each account's use of it
     total_limits: TotalFields | None = None  # of all accounts together
+    media: MediaFields | None = None
     prices: dict[str, Any] | None = None
     free: bool = False
 
@@ -91,6 +110,7 @@ def columns_of_model(fields: ModelFields) -> dict[str, Any]:
         "routing": msgspec.to_builtins(fields.routing or RoutingFields()),
         "limits": msgspec.to_builtins(limits_of(fields.limits)),
         "total_limits": {name: most for name, most in _totals(fields.total_limits).items() if most},
+        "media": msgspec.to_builtins(fields.media or MediaFields()),
     }
 
 
@@ -117,6 +137,7 @@ def show_model(model: Model) -> dict[str, Any]:
         "routing": msgspec.structs.asdict(model.routing),
         "limits": show_limits(model.limits),
         "total_limits": {name: most or None for name, most in _totals(model.total_limits).items()},
+        "media": {kind: msgspec.to_builtins(getattr(model.media, kind)) for kind in Media.__struct_fields__},
         "prices": None if model.prices is None else show_prices(model.prices),
         "price_version": model.price_version,
         "free": model.free,

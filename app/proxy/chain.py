@@ -7,17 +7,20 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from app.base.errors import Forbidden, NoChannel, UnknownModel
+from app.base.errors import Forbidden, InvalidField, NoChannel, UnknownModel
+from app.base.receipt import NO_EXTRAS
 from app.catalog.records import Channel, Model
 from app.catalog.snapshot import Snapshot
 from app.proxy.access import check_model
-from app.proxy.admission import cover
+from app.proxy.admission import bounded, check_media, cover, takes_media
+from app.proxy.extras import refused_field, refusing_channels
 from app.proxy.records import Caller, Offer, Order, Plan, Try
 from app.proxy.relay import RelayFailed, has_passed
+from app.proxy.relay.providers import count_like_openai
 from app.proxy.settlement import Trip
 from app.quota.gate import Gate
 
-__all__ = ["Chain", "ModelChain", "Planner", "find_offer"]
+__all__ = ["Chain", "ModelChain", "Planner", "check_taken", "find_offer"]
 
 T = TypeVar("T")
 Ask = Callable[[Order, Plan, Sequence[Try], float | None], Awaitable[T]]
@@ -44,6 +47,11 @@ def find_offer(snapshot: Snapshot, caller: Caller, name: str, param: str = "mode
         raise unknown
     check_model(caller, name)
     return Offer(model, sale, snapshot.routes[name])
+
+
+def takes(order: Order, offer: Offer) -> bool:
+    """Whether the model declares a bound for each of the order's media, and one of its channels takes its fields."""
+    return takes_media(order, offer.model) and refused_field(order, offer.channels) is None
 
 
 class ModelChain:
@@ -87,6 +95,24 @@ class ModelChain:
             if window is None or window > self._too_short:
                 return offer
         return None
+
+
+def check_taken(snapshot: Snapshot, caller: Caller, order: Order, offer: Offer) -> None:
+    """Raises InvalidField where the model declares no bound for a part of the request, or where a field has a price of
+    its own and no channel takes it, of this model or of those that may stand in for it. Pure."""
+    if order.media:
+        check_media(order, offer.model)
+    if order.extras is NO_EXTRAS or (field := refused_field(order, offer.channels)) is None:
+        return
+    chain, current = ModelChain(snapshot, caller, order), offer
+    while True:
+        chain.failed(current.model, is_overflow=False)
+        other = chain.next()
+        if other is None:
+            raise InvalidField(field, "has a price of its own, and is not passed on here")
+        if other.channels and takes(order, other):
+            return
+        current = other
 
 
 class Chain:
@@ -133,13 +159,22 @@ class Chain:
         raise RelayFailed(NoChannel(min(each.retry_after_s for each in errors if isinstance(each, NoChannel))), tries)
 
     def _plan(self, trip: Trip, offer: Offer, tried: Collection[str] = ()) -> Plan:
-        return self._planner.plan(trip.caller.account_id, trip.order, offer.model, offer.channels, tried)
+        excluded = tried
+        if trip.order.extras is not NO_EXTRAS:
+            excluded = {*tried, *refusing_channels(trip.order, offer.channels)}
+        return self._planner.plan(trip.caller.account_id, trip.order, offer.model, offer.channels, excluded)
 
     async def _move(self, trip: Trip, offer: Offer) -> Trip | None:
-        """The trip with another model; None where the wallet can't pay for that."""
+        """The trip with another model; None where that does not take what the request has, or the wallet can't pay for
+        it."""
+        order = trip.order
+        if not takes(order, offer):
+            return None
         order = msgspec.structs.replace(
-            trip.order, model=offer.model.name, requested_model=trip.order.requested_model or trip.order.model
+            order, model=offer.model.name, requested_model=order.requested_model or order.model
         )
+        is_counted = order.counted_tokens is not None and count_like_openai(offer.channels)
+        order = bounded(order, offer, is_counted=is_counted)
         hold = await cover(self._gate, trip.caller, order, trip.hold, offer.model, offer.sale)
         if hold is None:
             return None

@@ -9,11 +9,12 @@ from app.base.clock import monotonic_ms, now_ms
 from app.base.errors import InternalError, NotFound, TollgateError
 from app.base.ids import made_at_ms
 from app.base.scopes import Scope
-from app.catalog.records import Model
+from app.catalog.records import Channel, Model
 from app.catalog.snapshot import Snapshot
 from app.proxy.access import Keyring
-from app.proxy.admission import AdmissionDesk, Crowd, limit_headers
-from app.proxy.chain import Chain, Planner, find_offer
+from app.proxy.admission import AdmissionDesk, Crowd, bounded, limit_headers
+from app.proxy.chain import Chain, Planner, check_taken, find_offer
+from app.proxy.extras import dropped_fields
 from app.proxy.records import Caller, Delivered, Offer, Order, Try, Usage
 from app.proxy.relay import LiveStream, Relay, RelayFailed, StreamCut
 from app.proxy.relay.dialects.openai_answer import shown_body
@@ -104,6 +105,8 @@ class Journey:
         offer = self._offer(caller, order.model)
         for index, name in enumerate(order.also):
             find_offer(self._snapshot(), caller, name, f"models[{index}]")
+        check_taken(self._snapshot(), caller, order, offer)
+        order = bounded(order, offer)
         if not offer.model.total_limits:
             await self._travel(caller, order, offer, started_ms, reply)
             return
@@ -146,7 +149,7 @@ class Journey:
 
     async def _travel(self, caller: Caller, order: Order, offer: Offer, started_ms: int, reply: Reply) -> Usage:
         """From the admission on; what was used."""
-        order, hold = await self._desk.admit(caller, order, offer.model, offer.sale)
+        order, hold = await self._desk.admit(caller, order, offer)
         self._leases.begin(order.request_id, caller.slots.shard)
         trip = Trip(caller, order, offer.sale, hold, started_ms)
         return await (self._stream if order.stream else self._plain)(trip, offer, reply)
@@ -158,8 +161,8 @@ class Journey:
             raise await self._end_without_answer(trip, error) from None
         bill = await self._clerk.settle(trip, delivered)
         cost = self._format_usd(bill.amount_nano).encode()
-        body = shown_body(answer, bill.usage)
-        await reply.answer(200, [*_JSON, (b"x-tollgate-cost", cost), *limit_headers(trip.hold)], body)
+        headers = [*_JSON, (b"x-tollgate-cost", cost), *_dropped(trip.order, delivered.channel)]
+        await reply.answer(200, headers + limit_headers(trip.hold), shown_body(answer, bill.usage))
         return bill.usage
 
     async def _stream(self, trip: Trip, offer: Offer, reply: Reply) -> Usage:
@@ -177,7 +180,7 @@ class Journey:
     async def _deliver(self, trip: Trip, stream: LiveStream, reply: Reply) -> Usage:
         """A stream that has begun, to its end: settled before its last bytes leave."""
         try:
-            await reply.start([*_EVENT_STREAM, *limit_headers(trip.hold)])
+            await reply.start([*_EVENT_STREAM, *_dropped(trip.order, stream.channel), *limit_headers(trip.hold)])
             delivered, fault = await _pump(stream, reply, Meter(self._gate, trip))
             if fault is not None:  # said at once: what was delivered may have to be counted
                 await reply.write(reply.error_event(fault))
@@ -213,6 +216,12 @@ class Journey:
         )
         await self._clerk.settle_surely(trip, nothing)
         return shown
+
+
+def _dropped(order: Order, channel: Channel | None) -> Headers:
+    """Names the fields that the channel which serves has left out."""
+    names = () if channel is None else dropped_fields(order, channel)
+    return [(b"x-tollgate-dropped", ", ".join(names).encode())] if names else []
 
 
 async def _pump(stream: LiveStream, reply: Reply, meter: Meter) -> tuple[Delivered, TollgateError | None]:

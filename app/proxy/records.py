@@ -1,6 +1,6 @@
 """What the stages hand to each other: frozen, and complete when handed over."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -19,6 +19,7 @@ __all__ = [
     "Delivered",
     "Hold",
     "MarkBudget",
+    "MediaPart",
     "Model",
     "Offer",
     "Order",
@@ -57,8 +58,20 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         return None if self.own_id == self.account_id else self.own_id
 
 
+class MediaPart(msgspec.Struct, frozen=True):
+    """A part of a message that is not text, at the path `at`. `size` is how many bytes of the request are its data: 0
+    where it names data that is elsewhere. `detail` is what the customer asked for."""
+
+    kind: Literal["image", "audio", "file", "video"]
+    at: str
+    size: int = 0
+    detail: str | None = None
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that was read and found sound. `body` is its JSON as sent, field by field."""
+    """A request that was read and found sound. `body` is its JSON, field by field: as sent, but for the bound of the
+    answers, which is written for each vendor. What depends on the model is worked out when that is known, by
+    `app.proxy.admission.bounded`: `input_bound`, `media_tokens`, `imposed_limit` and `held_extras`."""
 
     request_id: str
     created_at_ms: int
@@ -68,15 +81,26 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     wants_usage: bool  # the client asked for the usage chunk of a stream
     answers: int  # `n`
     output_limit: int | None  # tokens an answer, as the client bounded it
-    input_bound: int  # no tokenizer counts more tokens than this
+    input_bound: int  # tokens of the prompt at most, in force for the model
     body: dict[str, msgspec.Raw]
     prompt: tuple[str, ...]  # what the prompt is made of, for a count where the bound or the vendor's usage won't do
     conversation: str | None = None  # what the client said that this request belongs to
     also: tuple[str, ...] = ()  # models that the client would take instead, in its order
     requested_model: str | None = None  # where another is tried in its place
-    image_tokens: int = 0  # those of its pictures, at their dearest
-    imposed_limit: int | None = None  # tokens an answer, where the wallet affords no more and the client named none
+    text_bytes: int = 0  # all of the body but the data of media: no tokenizer counts more tokens in it
+    uncounted_bytes: int = 0  # those of the prompt that neither `prompt` nor `media` has
+    counted_tokens: int | None = None  # all but media, by OpenAI's tokenizer, where they had to be counted
+    media: tuple[MediaPart, ...] = ()
+    media_tokens: int = 0  # those of its media, at their dearest
+    imposed_limit: int | None = None  # tokens an answer, as this gateway bounds it: see `answer_limit`
     extras: Extras = NO_EXTRAS  # what it asks for that has a price of its own
+    held_extras: Extras = NO_EXTRAS  # what of that a channel of the model passes on
+
+    @property
+    def answer_limit(self) -> int | None:
+        """Tokens an answer, as the vendor is told: the client's bound, unless the wallet affords less, the model gives
+        less, or nobody has named one. None: it is told nothing."""
+        return self.output_limit if self.imposed_limit is None else self.imposed_limit
 
 
 class Hold(msgspec.Struct, frozen=True, kw_only=True):

@@ -86,7 +86,7 @@ def test_a_wallet_that_ends_in_mid_answer_ends_the_answer_cleanly(shop: Shop, us
 
 
 def test_a_long_answer_has_its_hold_extended(shop: Shop) -> None:
-    """Nobody set a limit: 4096 tokens are held at first, and more as the answer grows."""
+    """Nobody set a limit: 4096 tokens are held, and the vendor is told so. It goes on, and the hold grows along."""
     said = Answer(pieces=("word ",) * 6000)
     gate = Gate()
     model = shop.model(shop.vendor(answers(said, after=5900, then=gate)), prices=OUTPUT_ONLY)

@@ -1,6 +1,7 @@
 """Money under pressure: nothing is spent twice, nothing is lost to rounding, and nobody goes below zero."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import httpx
@@ -169,20 +170,36 @@ def test_usage_beyond_the_wallet_never_takes_it_below_zero(shop: Shop) -> None:
     shop.operator.wait_receipt(answer.headers["x-request-id"])
 
 
-def test_without_max_tokens_4096_are_held_and_not_sent(shop: Shop) -> None:
-    """A customer who sets no limit is held for 4096 tokens; the vendor gets the request as it was."""
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("declared", "fields", "tokens", "sent"),
+    [
+        pytest.param({}, {}, 4096, 4096, id="4096 are held and sent"),
+        pytest.param({"max_output_tokens": 16_384}, {}, 16_384, None, id="what the model can give is held"),
+        pytest.param({"max_output_tokens": 16_384}, {"n": 2}, 32_768, None, id="for each answer"),
+    ],
+)
+def test_without_a_limit_no_answer_is_longer_than_what_is_held(
+    shop: Shop, stream: bool, declared: dict[str, int], fields: dict[str, int], tokens: int, sent: int | None
+) -> None:
+    """A customer who sets no limit is held for the longest answer that the model gives, plain or streamed. Where nobody
+    has said how long that is, the vendor is told the 4096 tokens that are held."""
     gate = Gate()
-    vendor = shop.vendor(answers(SAID, after=4, then=gate))
-    model = shop.model(vendor, prices=ROUND)
+    vendor = shop.vendor(answers(SAID, after=4 if stream else None, then=gate))
+    model = shop.model(vendor, prices=ROUND, **declared)
     customer = shop.customer()
+    body = {"model": model, "messages": MESSAGES, "stream": stream, **fields}
+    request = customer.http.build_request("POST", "/v1/chat/completions", json=body)
 
-    with customer.stream(model) as response:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(customer.http.send, request)
+        until(lambda: vendor.requests, "the vendor was asked")
         held = shop.operator.held(customer.account_id)
-        size = len(response.request.read())
         gate.open()
-        response.read()
+        assert answer.result().status_code == 200
 
-    assert held == usd(size * 1_000 + 4096 * 10_000)
+    assert held == usd(len(request.read()) * 1_000 + tokens * 10_000)
+    assert vendor.requests[0].json.get("max_completion_tokens") == sent
     assert "max_tokens" not in vendor.requests[0].json
 
 

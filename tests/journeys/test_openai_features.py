@@ -105,7 +105,7 @@ def test_vision_parts_reach_the_vendor_untouched(shop: Shop) -> None:
     raw = customer.openai().chat.completions.with_raw_response.create(model=model, messages=messages, max_tokens=300)
 
     assert vendor.requests[0].json["messages"] == messages
-    assert vendor.requests[0].json["max_tokens"] == 300
+    assert vendor.requests[0].json["max_completion_tokens"] == 300, "OpenAI reads the bound there"
     shop.assert_paid_once(customer, raw.headers["x-request-id"])
 
 

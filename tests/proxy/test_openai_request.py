@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.base.errors import InvalidField
-from app.proxy.relay.dialects.openai_chat import DEFAULT_MAX_TOKENS, IMAGE_TOKENS_MOST, write_request
+from app.proxy.relay.dialects.openai_chat import DEFAULT_MAX_TOKENS, write_request
 from tests.proxy.makers import body, order
 
 
@@ -76,7 +76,7 @@ def test_what_is_no_json_object_is_refused(raw: bytes) -> None:
         {"stop": ["a", "b"]},
         {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"id": "call_1"}]}]},
         {"messages": [{"role": "developer", "content": "Be brief"}, {"role": "user", "content": ""}]},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}, {"type": "new", "x": 1}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", "x": 1}], "x": {"y": 2}}]},
         {"tool_choice": "auto", "tools": [{"type": "function", "function": {"name": "f"}}]},
         {"tool_choice": {"type": "function", "function": {"name": "f"}}, "reasoning_effort": "low"},
         {"response_format": {"type": "json_object"}, "logit_bias": {"50256": -100}, "seed": 7, "user": "u"},
@@ -100,18 +100,20 @@ def test_what_an_order_knows() -> None:
     assert (plain.answers, plain.stream, plain.wants_usage, plain.output_limit) == (1, False, False, None)
 
 
-def test_of_two_limits_the_larger_is_held() -> None:
-    """Which of the two names a vendor obeys is its own affair: the hold covers both."""
-    assert order(max_tokens=5, max_completion_tokens=9).output_limit == 9
-    assert order(max_tokens=9, max_completion_tokens=5).output_limit == 9
+def test_of_two_limits_the_smaller_bounds_the_answer() -> None:
+    """Both are the customer's word; the bound is written for each vendor in the field that it reads."""
+    assert order(max_tokens=5, max_completion_tokens=9).output_limit == 5
+    assert order(max_tokens=9, max_completion_tokens=5).output_limit == 5
+    assert order(max_tokens=9, max_completion_tokens=None).output_limit == 9
 
 
 def test_the_bytes_of_a_prompt_bound_its_tokens() -> None:
-    """A token is a byte at least; a picture counts for what the dearest vendor asks, not for its data URL."""
+    """A token is a byte at least; the data of a picture is bounded by the model instead."""
     assert order().input_bound == len(body())
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
-    bound = order(messages=[{"role": "user", "content": [{"type": "text", "text": "See"}, picture]}]).input_bound
-    assert IMAGE_TOKENS_MOST <= bound < IMAGE_TOKENS_MOST + 1_000
+    asked = order(messages=[{"role": "user", "content": [{"type": "text", "text": "See"}, picture]}])
+    assert asked.text_bytes < 1_000
+    assert [part.size for part in asked.media] == [1_000_022]
 
 
 def test_unknown_fields_survive_byte_for_byte() -> None:
@@ -163,11 +165,11 @@ def test_usage_is_asked_of_every_stream(
         ({}, True, DEFAULT_MAX_TOKENS),
         ({"max_tokens": None}, True, DEFAULT_MAX_TOKENS),
         ({"max_tokens": 5}, True, 5),
-        ({"max_completion_tokens": 5}, True, None),
+        ({"max_completion_tokens": 5}, True, 5),
     ],
 )
 def test_max_tokens_is_added_only_where_it_is_required(
     fields: dict[str, Any], required: bool, sent: int | None
 ) -> None:
-    """A customer's own limit is never replaced."""
+    """A customer's own limit is never replaced, whichever name it came by."""
     assert msgspec.json.decode(_written(body(**fields), requires_max_tokens=required)).get("max_tokens") == sent

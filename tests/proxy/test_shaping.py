@@ -123,10 +123,24 @@ def test_what_no_rule_names_is_sent_byte_for_byte() -> None:
 @pytest.mark.parametrize(
     ("sent", "rules", "limits"),
     [
-        pytest.param({"max_tokens": 50}, {"drop": ("max_tokens",)}, {"max_completion_tokens": 50}, id="renamed"),
-        pytest.param({"max_tokens": 50}, {"set": {"max_tokens": 500}}, {"max_tokens": 50}, id="never more"),
-        pytest.param({"max_tokens": 50}, {"set": {"max_tokens": 5}}, {"max_tokens": 5}, id="less is the operator's"),
-        pytest.param({"max_tokens": 50}, {"set": {"max_tokens": "many"}}, {"max_tokens": 50}, id="no number"),
+        pytest.param({"max_tokens": 50}, {}, {"max_completion_tokens": 50}, id="renamed"),
+        pytest.param({"max_tokens": 50}, {"drop": ("max_tokens",)}, {"max_completion_tokens": 50}, id="the other name"),
+        pytest.param(
+            {"max_tokens": 50}, {"drop": ("max_completion_tokens",)}, {"max_completion_tokens": 50}, id="never dropped"
+        ),
+        pytest.param(
+            {"max_tokens": 50}, {"set": {"max_completion_tokens": 500}}, {"max_completion_tokens": 50}, id="never more"
+        ),
+        pytest.param(
+            {"max_tokens": 50}, {"set": {"max_tokens": 500}}, {"max_completion_tokens": 50}, id="nor in another field"
+        ),
+        pytest.param(
+            {"max_tokens": 50}, {"set": {"max_tokens": 5}}, {"max_completion_tokens": 5}, id="less is the operator's"
+        ),
+        pytest.param(
+            {"max_tokens": 50}, {"set": {"max_tokens": "many"}}, {"max_completion_tokens": 50}, id="no number"
+        ),
+        pytest.param({"max_tokens": 50}, {"set": {"max_tokens": 0}}, {"max_completion_tokens": 50}, id="none at all"),
         pytest.param({}, {"set": {"max_tokens": 500}}, {"max_tokens": 500}, id="the customer named none"),
         pytest.param({}, {}, {}, id="none"),
     ],

@@ -17,10 +17,10 @@ log = logging.getLogger("tollgate.admission")
 
 
 async def cover(gate: Gate, caller: Caller, order: Order, hold: Hold, model: Model, sale: Sale) -> Hold | None:
-    """A hold that pays for the worst case at this model's price; None where the wallet or a budget can't, or nobody can
-    be asked."""
+    """A hold that pays for the worst case at this model's price, for an order that is bounded for it; None where the
+    wallet or a budget can't, or nobody can be asked."""
     output = output_bound(order, model)
-    needed = worst_case_nano(sale.prices, order.input_bound, output, sale.multiplier)
+    needed = worst_case_nano(sale.prices, order.input_bound, output, sale.multiplier, extras=order.held_extras)
     more = needed - hold.amount_nano
     try:
         if more > 0 and not await gate.extend(caller.slots, order.request_id, more, hold.rules.trace):

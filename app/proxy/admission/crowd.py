@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from app.base.errors import RateLimited, ServiceUnavailable
 from app.catalog.records import Model
-from app.proxy.admission.estimate import output_bound
+from app.proxy.admission.estimate import held_output, output_bound
 from app.proxy.admission.headers import duration
 from app.proxy.records import Order
 from app.quota.seats import Seat, Seats
@@ -41,7 +41,7 @@ class Crowd:
         seat = Seat(
             credential=f"model/{model.name}",
             name=order.request_id,
-            tokens=order.input_bound + output_bound(order, model),
+            tokens=order.input_bound + held_output(order, output_bound(order, model)),
             rpm=limits.rpm,
             tpm=limits.tpm,
             concurrency=limits.concurrency,

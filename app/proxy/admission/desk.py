@@ -1,9 +1,11 @@
 """Admission: the worst case is held, or the request is refused with the rule that refused it.
 
 A wallet or a budget that can't pay for the worst case is looked at closely before the request is refused: the prompt is
-counted rather than bounded by its bytes, and an answer that the customer set no limit to gets the one that fits.
+counted rather than bounded by its bytes, where every vendor that may be asked counts it so too; and an answer that the
+customer set no limit to gets the one that fits.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -12,11 +14,18 @@ from app.base.errors import OutOfCredit, ServiceUnavailable, TollgateError
 from app.base.receipt import Draft
 from app.base.tokens import count_tokens
 from app.catalog.pricing import Sale, worst_case_nano
-from app.catalog.records import Model
-from app.proxy.admission.estimate import Room, affordable_output, output_bound, prompt_bound
+from app.catalog.records import Channel
+from app.proxy.admission.estimate import (
+    Room,
+    affordable_output,
+    bounded,
+    counted_bound,
+    held_output,
+    output_bound,
+)
 from app.proxy.admission.refusals import counter_of, limit_reached, over_budget
 from app.proxy.admission.rulebook import Rulebook
-from app.proxy.records import BudgetMark, Caller, Hold, MarkBudget, Order
+from app.proxy.records import BudgetMark, Caller, Hold, MarkBudget, Offer, Order
 from app.quota.gate import Admitted, Gate, Refused
 from app.quota.rules import Rules
 
@@ -40,26 +49,36 @@ class BringCounters(Protocol):
 
 
 class AdmissionDesk:
+    """`counts_like_openai` says whether the vendors behind all of these channels count tokens as OpenAI does."""
+
     def __init__(
-        self, gate: Gate, warm_wallet: WarmWallet, bring_counters: BringCounters, mark_budget: MarkBudget
+        self,
+        gate: Gate,
+        warm_wallet: WarmWallet,
+        bring_counters: BringCounters,
+        mark_budget: MarkBudget,
+        counts_like_openai: Callable[[Sequence[Channel]], bool],
     ) -> None:
         self._gate = gate
         self._warm_wallet = warm_wallet
         self._bring_counters = bring_counters
         self._mark_budget = mark_budget
+        self._counts_like_openai = counts_like_openai
         self._rulebook = Rulebook()
 
-    async def admit(self, caller: Caller, order: Order, model: Model, sale: Sale) -> tuple[Order, Hold]:
-        """One round trip, but near the end of a wallet or a budget. The order comes back with what that imposed on it.
+    async def admit(self, caller: Caller, order: Order, offer: Offer) -> tuple[Order, Hold]:
+        """One round trip, but near the end of a wallet or a budget. The order is bounded for the model on offer, and
+        comes back with what the end of a wallet imposed on it.
 
         Raises RateLimited, OutOfCredit, or ServiceUnavailable.
         """
+        model, sale = offer.model, offer.sale
         output = output_bound(order, model)
         is_counted = False
         late: TollgateError = ServiceUnavailable()
         for _ in range(_TRIES):
             rules = self._rulebook.rules(caller, model)
-            amount = worst_case_nano(sale.prices, order.input_bound, output, sale.multiplier)
+            amount = worst_case_nano(sale.prices, order.input_bound, output, sale.multiplier, extras=order.held_extras)
             answer = await self._ask(caller, rules, order, sale, amount, output)
             if isinstance(answer, Admitted):
                 return order, _hold(answer, rules, amount, output)
@@ -72,13 +91,15 @@ class AdmissionDesk:
             room = _room(answer, rules)
             if room is None:
                 raise limit_reached(answer, rules, caller)
-            if not is_counted:
-                if not room.fits(sale, order.input_bound // _BYTES_A_TOKEN_MOST, order.answers):
+            if not is_counted and self._counts_like_openai(offer.channels):
+                least = msgspec.structs.replace(order, input_bound=order.input_bound // _BYTES_A_TOKEN_MOST)
+                if not room.fits(least, sale, order.answers):
                     # Counting would not help: a long prompt takes long to count, and its sender may have nothing.
                     raise self._too_dear(answer, rules, caller)
-                order = msgspec.structs.replace(order, input_bound=await _counted_bound(order))
-                is_counted = True
-            if not room.fits(sale, order.input_bound, output):
+                counted = counted_bound(order, await count_tokens(order.prompt))
+                order = bounded(msgspec.structs.replace(order, counted_tokens=counted), offer, is_counted=True)
+            is_counted = True
+            if not room.fits(order, sale, output):
                 limit = affordable_output(order, sale, output // order.answers, room)
                 if order.output_limit is not None or limit < 1:
                     raise self._too_dear(answer, rules, caller)
@@ -102,7 +123,12 @@ class AdmissionDesk:
             member_id=caller.member_id,
         )
         return await self._gate.admit(
-            caller.slots, rules, order.request_id, amount_nano, order.input_bound + output, _encode(draft)
+            caller.slots,
+            rules,
+            order.request_id,
+            amount_nano,
+            order.input_bound + held_output(order, output),
+            _encode(draft),
         )
 
     def _too_dear(self, refused: Refused, rules: Rules, caller: Caller) -> OutOfCredit:
@@ -129,11 +155,6 @@ def _room(refused: Refused, rules: Rules) -> Room | None:
             return Room(tokens=refused.left)
         case "requests":
             return Room(tokens=0)
-
-
-async def _counted_bound(order: Order) -> int:
-    """Near the floor: what a tokenizer finds, where that is less than the bytes."""
-    return min(order.input_bound, prompt_bound(order, await count_tokens(order.prompt)))
 
 
 def _hold(admitted: Admitted, rules: Rules, amount_nano: int, output: int) -> Hold:

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 
 import msgspec
 
+from app.base.priced_fields import LimitField
 from app.catalog.records import Channel, Credential
+from app.proxy.extras import dropped_fields
 from app.proxy.records import Order, Pick
 from app.proxy.relay.dialects.openai_chat import write_request
 from app.proxy.relay.providers import PROVIDERS, Provider, endpoint
@@ -17,17 +19,19 @@ __all__ = ["Line", "Lines", "line_of"]
 
 class Line(msgspec.Struct, frozen=True):
     provider: Provider
-    models: dict[str, str]
+    channel: Channel
     rules: BodyRules | None
     route: Route
+    limit_field: LimitField
 
     def write(self, order: Order) -> Call:
         body = write_request(
             order,
-            self.models[order.model],
+            self.channel.models[order.model],
             usage_in_streams=self.provider.usage_in_streams,
             requires_max_tokens=self.provider.requires_max_tokens,
-            limit_field=self.provider.limit_field,
+            limit_field=self.limit_field,
+            dropped=dropped_fields(order, self.channel),
             shape=None if self.rules is None else self.rules.apply,
         )
         return Call(self.route, body)
@@ -68,7 +72,8 @@ def line_of(channel: Channel, credential: Credential) -> Line:
         timeouts=channel.timeouts,
         reach=Reach(channel.timeouts.connect_ms, shaping.proxy, shaping.tls, shaping.http2),
     )
-    return Line(provider, channel.models, read_rules(shaping.params, provider.refuses), route)
+    limit_field = channel.limit_field or provider.limit_field
+    return Line(provider, channel, read_rules(shaping.params, provider.refuses), route, limit_field)
 
 
 def _carried(channel: Channel, lines: Mapping[str, Line]) -> dict[str, Line]:

@@ -1,10 +1,14 @@
 """Vendors, as data: where they are, how they want the key, and their quirks."""
 
+from collections.abc import Iterable
+
 import msgspec
 
+from app.base.priced_fields import LimitField
+from app.catalog.records import Channel
 from app.proxy.relay.dialects.openai_usage import OPENAI_RULES, UsageRules
 
-__all__ = ["PROVIDERS", "Provider", "endpoint"]
+__all__ = ["PROVIDERS", "Provider", "count_like_openai", "endpoint"]
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +21,8 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     usage_in_streams: bool = True  # takes `stream_options: {"include_usage": true}`
     requires_max_tokens: bool = False
     usage_rules: UsageRules = OPENAI_RULES  # what it counts outside of the whole in which OpenAI counts it
-    limit_field: str = "max_tokens"  # what bounds an answer
+    limit_field: LimitField = "max_tokens"  # where it reads the bound of an answer
+    counts_like_openai: bool = False  # its tokenizer is OpenAI's, which is ours too
     organization_header: str | None = None  # that of a credential's organisation, where it may have several
     project_header: str | None = None
     refuses: tuple[str, ...] = ()  # fields of OpenAI's, by their paths, for which it refuses the whole request
@@ -28,11 +33,15 @@ PROVIDERS: dict[str, Provider] = {
     "openai": Provider(
         base_url="https://api.openai.com/v1",
         limit_field="max_completion_tokens",
+        counts_like_openai=True,
         organization_header="openai-organization",
         project_header="openai-project",
     ),
     "openai_compatible": Provider(
-        base_url=None, organization_header="openai-organization", project_header="openai-project"
+        base_url=None,
+        limit_field="both",  # an engine or a gateway that nobody has named may read either
+        organization_header="openai-organization",
+        project_header="openai-project",
     ),
     # Qwen's vendor, in its compatible mode.
     "dashscope": Provider(base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1"),
@@ -45,7 +54,11 @@ PROVIDERS: dict[str, Provider] = {
             tool_prompts=("tool_use_prompt_tokens", "tool_use_prompt_token_count", "toolUsePromptTokenCount"),
         ),
     ),
-    "groq": Provider(base_url="https://api.groq.com/openai/v1", refuses=("prompt_cache_key", "store")),
+    "groq": Provider(
+        base_url="https://api.groq.com/openai/v1",
+        limit_field="max_completion_tokens",
+        refuses=("prompt_cache_key", "store"),
+    ),
     # Knows no field but its own (422 `extra_forbidden`), and sends the usage of a stream unasked.
     "mistral": Provider(
         base_url="https://api.mistral.ai/v1",
@@ -56,9 +69,18 @@ PROVIDERS: dict[str, Provider] = {
     "openrouter": Provider(base_url="https://openrouter.ai/api/v1"),
     "together": Provider(base_url="https://api.together.xyz/v1"),
     # Reasoning is beside `completion_tokens`, and cached tokens are sometimes beside `prompt_tokens`.
-    "xai": Provider(base_url="https://api.x.ai/v1", usage_rules=UsageRules(hides_output=True, lacks_cached=True)),
-    "sandbox": Provider(base_url="sandbox:", is_sandbox=True),
+    "xai": Provider(
+        base_url="https://api.x.ai/v1",
+        limit_field="max_completion_tokens",
+        usage_rules=UsageRules(hides_output=True, lacks_cached=True),
+    ),
+    "sandbox": Provider(base_url="sandbox:", counts_like_openai=True, is_sandbox=True),
 }
+
+
+def count_like_openai(channels: Iterable[Channel]) -> bool:
+    """Whether the vendors behind all of these channels count tokens as OpenAI does."""
+    return all(PROVIDERS[channel.provider].counts_like_openai for channel in channels)
 
 
 def endpoint(base_url: str) -> str:

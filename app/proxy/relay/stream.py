@@ -43,7 +43,7 @@ class LiveStream:
 
     def __init__(self, order: Order, channel: Channel, opened: Opened, usage_rules: UsageRules) -> None:
         self._order = order
-        self._channel = channel
+        self.channel = channel
         self._opened = opened
         self._tries: tuple[Try, ...] = ()
         self._end_pick: Callable[[Outcome], None] | None = None
@@ -154,7 +154,7 @@ class LiveStream:
         return Delivered(
             ending=ending,
             http_status=200,
-            channel=self._channel,
+            channel=self.channel,
             tries=tuple(tries),
             usage=self.reader.usage,
             is_usage_final=self.reader.is_usage_final,
