@@ -63,9 +63,11 @@ def format_multiplier(millionths: int) -> str:
     return f"{whole}.{decimals}" if decimals else str(whole)
 
 
-def round_charge(nano_times_million: int, fixed_nano: int = 0, multiplier: int = MULTIPLIER_ONE) -> int:
-    """Tokens x price summed over all classes, plus `fixed_nano`, times `multiplier` millionths; in nano-USD, rounded
-    half up, once a receipt."""
-    exact = (nano_times_million + fixed_nano * TOKENS_PER_PRICE) * multiplier
-    divisor = TOKENS_PER_PRICE * MULTIPLIER_ONE
+def round_charge(
+    nano_times_million: int, fixed_nano: int = 0, multiplier: int = MULTIPLIER_ONE, factor: int = MULTIPLIER_ONE
+) -> int:
+    """Tokens x price summed over all classes, times `factor` millionths, plus `fixed_nano`, all times `multiplier`
+    millionths; in nano-USD, rounded half up, once a receipt."""
+    exact = (nano_times_million * factor + fixed_nano * TOKENS_PER_PRICE * MULTIPLIER_ONE) * multiplier
+    divisor = TOKENS_PER_PRICE * MULTIPLIER_ONE * MULTIPLIER_ONE
     return (exact + divisor // 2) // divisor

@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -130,6 +131,8 @@ receipts = Table(
     Column("ttft_ms", BigInteger),
     Column("duration_ms", BigInteger, nullable=False),
     Column("member_id", _Id),  # whose key it was, where that is not the account that pays
+    Column("extras", JSON),  # what is charged beside the tokens; null: nothing
+    Column("vendor_excess", Boolean, nullable=False, server_default=false()),  # its figures went beyond the bound
     Index("ix_receipts_account_id_request_id", "account_id", "request_id"),
     Index("ix_receipts_key_id_request_id", "key_id", "request_id"),
     Index(
