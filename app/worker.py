@@ -58,7 +58,16 @@ class Worker:
         self.budget_alerts = BudgetAlerts(books.database)
         mark = self.budget_alerts.mark
         self.bring_counters = Counters(books).bring
-        self.clerk = Clerk(gate, self.leases, spool, _policies(books.settings), books.is_posted, books.shards, mark)
+        self.clerk = Clerk(
+            gate,
+            self.leases,
+            spool,
+            _policies(books.settings),
+            books.is_posted,
+            books.shards,
+            mark,
+            self._tell_excess,
+        )
         self.relay = Relay(VendorTransport(), SandboxTransport())
         seats = Seats(books.wire)
         self.crowd = Crowd(seats, gate.lease_ms)
@@ -83,6 +92,9 @@ class Worker:
             find_receipt=books.find_receipt,
             format_usd=format_usd,
         )
+
+    def _tell_excess(self, channel_id: str, model: str, how: str) -> None:
+        self.warden.recorder.went_beyond(channel_id, model, how)
 
     async def heard(self, event: str) -> None:
         kind, _, name = event.partition(":")

@@ -39,6 +39,7 @@ class Relay:
             usage=answer.usage,
             finish_reason=answer.finish_reason,
             output=answer.output,
+            service_tier=answer.service_tier,
         )
         return delivered, answer.body
 

@@ -21,7 +21,7 @@ from app.proxy.settlement.spool import Settlement, Spool
 from app.quota.gate import Gate, LostHold, Settled
 from app.quota.slots import Slots, slots_of
 
-__all__ = ["Clerk", "IsPosted", "Trip"]
+__all__ = ["Clerk", "IsPosted", "TellExcess", "Trip"]
 
 log = logging.getLogger("tollgate.settlement")
 
@@ -34,6 +34,12 @@ class IsPosted(Protocol):
     """Whether a request is on the books. Raises ServiceUnavailable."""
 
     async def __call__(self, request_id: str, /) -> bool: ...
+
+
+class TellExcess(Protocol):
+    """Hears that a channel's vendor went beyond what a request for `model` could cost, and how; must not wait."""
+
+    def __call__(self, channel_id: str, model: str, how: str, /) -> None: ...
 
 
 class Trip(msgspec.Struct, frozen=True):
@@ -56,6 +62,7 @@ class Clerk:
         is_posted: IsPosted,
         shards: int,
         mark_budget: MarkBudget,
+        tell_excess: TellExcess | None = None,
     ) -> None:
         self._gate = gate
         self._leases = leases
@@ -64,6 +71,7 @@ class Clerk:
         self._is_posted = is_posted
         self._shards = shards
         self._mark_budget = mark_budget
+        self._tell_excess = tell_excess
         self._late: set[asyncio.Task[Any]] = set()
         self._spooled = asyncio.Event()
 
@@ -77,7 +85,7 @@ class Clerk:
             raise
 
     async def _settle(self, trip: Trip, delivered: Delivered) -> Bill:
-        bill = await make_bill(trip.order, delivered, trip.sale, self._policies)
+        bill = await self._bill(trip, delivered)
         settlement = _settlement(trip, delivered, bill)
         try:
             # Where Redis was emptied since, the sweeper's receipt may be on the books: those are asked, by the replay.
@@ -96,6 +104,14 @@ class Clerk:
             self._mark_budget(trip.caller, mark)
         if settled.unpaid_nano:
             return msgspec.structs.replace(bill, amount_nano=bill.amount_nano - settled.unpaid_nano)
+        return bill
+
+    async def _bill(self, trip: Trip, delivered: Delivered) -> Bill:
+        bill = await make_bill(trip.order, delivered, trip.sale, self._policies, trip.hold.output_bound)
+        if bill.excess is not None and (channel := delivered.channel) is not None:
+            log.warning("channel %s went beyond its bound for %s: %s", channel.name, trip.order.request_id, bill.excess)
+            if self._tell_excess is not None:
+                self._tell_excess(channel.id, trip.order.model, bill.excess)
         return bill
 
     async def settle_surely(self, trip: Trip, delivered: Delivered) -> None:
@@ -161,7 +177,7 @@ class Clerk:
 
     async def _settle_again(self, trip: Trip, delivered: Delivered) -> None:
         """The first time it was broken off: it may have run, or not."""
-        bill = await make_bill(trip.order, delivered, trip.sale, self._policies)
+        bill = await self._bill(trip, delivered)
         await self._settle_from_memory(_settlement(trip, delivered, bill))
 
     async def _settle_from_memory(self, settlement: Settlement) -> None:
@@ -237,4 +253,6 @@ def _receipt(trip: Trip, delivered: Delivered, bill: Bill) -> Receipt:
         attempts=bill.attempts,
         ttft_ms=delivered.ttft_ms,
         duration_ms=monotonic_ms() - trip.started_ms,
+        extras=bill.extras,
+        vendor_excess=bill.excess is not None,
     )

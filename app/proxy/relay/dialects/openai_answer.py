@@ -3,6 +3,7 @@ vendor's JSON, but for the model's public name and a usage chunk nobody asked fo
 """
 
 import io
+import re
 from typing import Any
 
 import msgspec
@@ -53,6 +54,7 @@ class _Answer(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: Raw = _ABSENT
     error: Any = None
+    service_tier: Any = None
 
 
 class PlainAnswer(msgspec.Struct, frozen=True):
@@ -62,6 +64,7 @@ class PlainAnswer(msgspec.Struct, frozen=True):
     usage: Usage | None
     finish_reason: str | None
     output: str
+    service_tier: str | None = None
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -73,6 +76,7 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 _BACKSLASH = 0x5C
+_tier_name = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 _answer = msgspec.json.Decoder(_Answer)
 _fields = msgspec.json.Decoder(dict[str, Raw])
@@ -94,7 +98,7 @@ def read_plain(body: bytes, public_model: str, *, hides_output: bool = False) ->
     spent = usage is not None and usage.output_tokens > 0
     if not spent and finish != "content_filter" and not any(_says(choice.message) for choice in choices):
         raise BrokenAnswer("empty answer", usage)
-    return PlainAnswer(_renamed(body, answer.model, public_model), usage, finish, "".join(texts))
+    return PlainAnswer(_renamed(body, answer.model, public_model), usage, finish, "".join(texts), _tier(answer))
 
 
 def usage_event(usage: Usage, model: str, created_s: int, request_id: str) -> bytes:
@@ -122,10 +126,12 @@ class StreamReader:
         self._wants_usage = wants_usage
         self._answers = answers
         self._hides_output = hides_output
-        self._finished: set[int] = set()
+        self._begun: dict[int, int] = {}  # by choice: the frame that was the first with something of it
+        self._finished: dict[int, int] = {}  # by choice: the frame that said why it ended
         self.usage: Usage | None = None
         self.usage_shown = False
         self.finish_reason: str | None = None
+        self.service_tier: str | None = None
         self._output = io.StringIO()  # a list of small texts would take ten times the memory
         self._id: str | None = None
         self.output_letters = 0
@@ -148,10 +154,13 @@ class StreamReader:
         choices = chunk.choices or []
         content = False
         self._id = self._id or chunk.id
+        if chunk.service_tier is not None:
+            self.service_tier = _tier(chunk) or self.service_tier
         for choice in choices:
             said = choice.delta or choice.message
+            self._begun.setdefault(choice.index, self.frames + 1)
             if choice.finish_reason:
-                self._finished.add(choice.index)
+                self._finished.setdefault(choice.index, self.frames + 1)
                 self.finish_reason = choice.finish_reason
             if _says(said):
                 content = True
@@ -172,21 +181,29 @@ class StreamReader:
             payload = self._shown(payload, chunk)
         return Frame(b"data: %b\n\n" % _one_line(payload), content)
 
-    def closing_events(self, created_s: int, request_id: str) -> bytes:
-        """What ends an answer that is broken off for lack of credit, as a vendor ends one at its limit of tokens."""
+    def closing_events(self, created_s: int, request_id: str, sent_frames: int) -> bytes:
+        """What ends an answer that is broken off after so many frames, as a vendor ends one at its limit of tokens."""
         return b"".join(
-            b"data: " + _encode(self._closing_chunk(index, created_s, request_id)) + b"\n\n"
+            b"data: " + _encode(self._closing_chunk(index, created_s, request_id, sent_frames)) + b"\n\n"
             for index in range(self._answers)
-            if index not in self._finished
+            if self._finished.get(index, sent_frames + 1) > sent_frames
         )
 
-    def _closing_chunk(self, index: int, created_s: int, request_id: str) -> dict[str, Any]:
+    def _closing_chunk(self, index: int, created_s: int, request_id: str, sent_frames: int) -> dict[str, Any]:
+        """A choice of which nothing was sent begins with it: clients take the role from its first chunk."""
+        is_begun = self._begun.get(index, sent_frames + 1) <= sent_frames
         return {
             "id": self._id or f"chatcmpl-{request_id}",
             "object": "chat.completion.chunk",
             "created": created_s,
             "model": self._public_model,
-            "choices": [{"index": index, "delta": {}, "finish_reason": "length"}],
+            "choices": [
+                {
+                    "index": index,
+                    "delta": {} if is_begun else {"role": "assistant", "content": ""},
+                    "finish_reason": "length",
+                }
+            ],
         }
 
     def _shown(self, payload: bytes, chunk: _Answer) -> bytes:
@@ -231,6 +248,12 @@ def _decode(body: bytes) -> _Answer:
     if answer.error:
         raise BrokenAnswer("error in a 200")
     return answer
+
+
+def _tier(answer: _Answer) -> str | None:
+    """The tier that the vendor served, where it names one that may be one."""
+    tier = answer.service_tier
+    return tier if isinstance(tier, str) and _tier_name.fullmatch(tier) else None
 
 
 def _says(said: _Said | None) -> bool:
