@@ -93,6 +93,12 @@ async def test_text_beyond_the_limit_is_not_charged() -> None:
     assert bill.excess.endswith("output tokens where at most 10 were possible")
 
 
+async def test_an_answer_that_was_ended_at_its_limit_is_charged_as_it_was_delivered() -> None:
+    """One event may have had more in it than the limit allows: nothing was sent then."""
+    bill = await _bill(order(max_tokens=10), bound=10, usage=None, output="word " * 400, delivered_letters=0)
+    assert (bill.usage.output_tokens, bill.policy) == (0, "full")
+
+
 async def test_a_count_of_ours_is_not_held_against_a_vendor_without_a_limit() -> None:
     """Nor a long answer whose hold stopped growing because of the wallet, or of a customer who had gone."""
     assert (await _bill(bound=10, usage=None, output="word " * 100)).excess is None

@@ -58,7 +58,9 @@ async def make_bill(order: Order, delivered: Delivered, sale: Sale, policies: Po
     taken = _Taken(used, _extras(order, served))
     charged = _Taken(cap_usage(used, order.input_bound, output_bound), _charged_extras(order, sale.prices, served))
     excess = _excess(order, delivered, taken, charged, output_bound)
-    if policy == "delivered" and delivered.delivered_letters is not None:
+    # An answer that is finished, but was not delivered as a whole, was ended here: its vendor had ignored the limit.
+    is_by_delivery = policy == "delivered" or (policy == "full" and delivered.ending == "finished")
+    if is_by_delivery and delivered.delivered_letters is not None:
         reached = await count_output(delivered.output[: delivered.delivered_letters])
         charged, source = _Taken(cap_output(charged.usage, reached), charged.extras), "estimated"
     attempts = _attempts(delivered.tries, order, taken, charged)
