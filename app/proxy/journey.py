@@ -182,7 +182,7 @@ class Journey:
             if fault is not None:  # said at once: what was delivered may have to be counted
                 await reply.write(reply.error_event(fault))
             if not stream.stopped:
-                await _hold_all(stream, meter)
+                await _hold_rest(stream, meter)
         except BaseException:  # drained away, or a fault of ours: what came is on the books all the same
             await self._clerk.settle_surely(meter.trip, stream.delivered("interrupted", error="interrupted"))
             raise
@@ -245,11 +245,11 @@ async def _pump(stream: LiveStream, reply: Reply, meter: Meter) -> tuple[Deliver
     return stream.delivered("client_gone" if reply.gone else "finished"), None
 
 
-async def _hold_all(stream: LiveStream, meter: Meter) -> None:
+async def _hold_rest(stream: LiveStream, meter: Meter) -> None:
     """What a customer who has gone is not sent any more costs them all the same."""
     reader = stream.reader
     counted = None if reader.usage is None else reader.usage.output_tokens
-    await meter.close(reader.output_bytes, counted, lambda: reader.output)
+    await meter.hold_rest(reader.output_bytes, counted, lambda: reader.output)
 
 
 async def _stop(stream: LiveStream, reply: Reply, meter: Meter) -> Delivered:

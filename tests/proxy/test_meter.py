@@ -89,12 +89,12 @@ async def test_the_trip_knows_what_the_hold_has_grown_to(till: Till) -> None:
 async def test_what_nobody_watched_is_held_at_the_end(till: Till) -> None:
     """A customer who has gone is charged for the rest; text of which a token is a byte takes more than was guessed."""
     meter = await open_meter(till, 10_000_000, 100)
-    await meter.close(150, 140, lambda: "")
+    await meter.hold_rest(150, 140, lambda: "")
     assert meter.held_tokens == 140
     digits = "1\n" * 140
-    await meter.close(len(digits), None, lambda: digits)
+    await meter.hold_rest(len(digits), None, lambda: digits)
     assert meter.held_tokens == 280
-    await meter.close(3, 900_000_000, lambda: "abc")
+    await meter.hold_rest(3, 900_000_000, lambda: "abc")
     assert meter.held_tokens == 280
 
 

@@ -15,9 +15,9 @@ from typing import Protocol
 import msgspec
 
 from app.base.errors import ServiceUnavailable
-from app.base.tokens import count_tokens
 from app.catalog.pricing import worst_case_nano
 from app.proxy.settlement.clerk import Trip
+from app.proxy.settlement.estimate import count_output
 from app.quota.gate import Gate
 
 __all__ = ["Meter"]
@@ -91,7 +91,7 @@ class Meter:
             used = await self._count(output_bytes, text())
         return used <= self.held_tokens or await self._grow(used - self.held_tokens + _LAST_STEP_TOKENS)
 
-    async def close(self, output_bytes: int, vendor_count: int | None, text: Callable[[], str]) -> None:
+    async def hold_rest(self, output_bytes: int, vendor_count: int | None, text: Callable[[], str]) -> None:
         """At the end of an answer without a limit: what was not watched, or only guessed from its bytes, is held too,
         as far as the wallet pays for it."""
         if self._is_bounded:
@@ -113,7 +113,7 @@ class Meter:
         while low < high:
             middle = (low + high + 1) // 2
             event = events[middle - 1]
-            used = await count_tokens((text[: event.letters],))
+            used = await count_output(text[: event.letters])
             if not self._is_bounded and event.counted is not None and self._is_believed(event.counted):
                 used = max(used, event.counted)
             if used <= most:
@@ -132,7 +132,7 @@ class Meter:
         return vendor_count is not None and vendor_count <= self._believed_most
 
     async def _count(self, output_bytes: int, text: str) -> int:
-        self._counted_tokens = await count_tokens((text,))
+        self._counted_tokens = await count_output(text)
         self._counted_bytes = output_bytes
         return self._counted_tokens
 
