@@ -85,12 +85,16 @@ def _extras(order: Order, tier: str | None) -> Extras:
 
 
 def _charged_extras(order: Order, prices: Prices, served: str | None) -> Extras:
+    if served is None:
+        return _extras(order, None)
     return _extras(order, charged_tier(prices, order.extras.service_tier, served))
 
 
 def _excess(order: Order, delivered: Delivered, taken: _Taken, charged: _Taken, output_bound: int) -> str | None:
     """In which way the vendor went beyond what was held. A long answer is not held against one that was sent no limit,
     where it is a count of ours, or where the hold did not grow because of the wallet or the customer."""
+    if taken == charged:  # as nearly all of them
+        return None
     if taken.extras.service_tier != charged.extras.service_tier:
         return f"served at the tier {taken.extras.service_tier}, asked for {order.extras.service_tier or 'none'}"
     is_sent = order.output_limit is not None or order.imposed_limit is not None

@@ -19,6 +19,8 @@ _OUTPUT_CLASSES = ("reasoning_tokens", "audio_output_tokens", "image_output_toke
 
 def cap_usage(usage: Usage, input_bound: int, output_bound: int) -> Usage:
     """`usage` with at most so many tokens of each side; the classes of a side that is cut keep their shares of it."""
+    if usage.input_tokens <= input_bound and usage.output_tokens <= output_bound:  # as nearly all of them
+        return usage
     return cap_output(_scale(usage, "input_tokens", _INPUT_CLASSES, input_bound), output_bound)
 
 
