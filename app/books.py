@@ -10,7 +10,7 @@ from app.base.clock import monotonic_ms, now_ms
 from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.ids import digest, made_at_ms, shard_of
-from app.base.receipt import Usage
+from app.base.receipt import NO_EXTRAS, Extras, Usage
 from app.base.redis import embedded_url
 from app.base.redis_checks import Finding, check_redis, confirming, read_facts
 from app.base.wire import Connected, Wire
@@ -176,13 +176,14 @@ class Books:
                 return receipt
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def price(self, price_version: str, usage: Usage, multiplier: int) -> int | None:
-        """What usage costs at a price version, times a multiplier's millionths; None where there is no such version."""
+    async def price(self, price_version: str, usage: Usage, multiplier: int, extras: Extras = NO_EXTRAS) -> int | None:
+        """What usage and extras cost at a price version, times a multiplier's millionths; None where there is no such
+        version."""
         if price_version not in self._prices:
             async with self.database.read() as db:
                 self._prices |= await prices_of(db, {price_version})
         prices = self._prices.get(price_version)
-        return None if prices is None else amount_nano(prices, usage, multiplier)
+        return None if prices is None else amount_nano(prices, usage, multiplier, extras)
 
 
 def _is_recent(request_id: str) -> bool:

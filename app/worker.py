@@ -60,8 +60,17 @@ class Worker:
         mark = self.budget_alerts.mark
         self.bring_counters = Counters(books).bring
         unposted = Unposted()
-        policies = _policies(books.settings)
-        self.clerk = Clerk(gate, self.leases, spool, policies, books.is_posted, books.shards, mark, unposted)
+        self.clerk = Clerk(
+            gate,
+            self.leases,
+            spool,
+            _policies(books.settings),
+            books.is_posted,
+            books.shards,
+            mark,
+            unposted,
+            self._tell_excess,
+        )
         self.recovery = Recovery(gate, self.clerk, unposted, lambda numbers: books.epochs.look(books.wire, numbers))
         books.epochs.listen(self.recovery.changed)
         self.relay = Relay(VendorTransport(), SandboxTransport())
@@ -93,6 +102,9 @@ class Worker:
         """Raises NotFound or ServiceUnavailable."""
         await self.recovery.ready()
         await self.books.warm_wallet(account_id)
+
+    def _tell_excess(self, channel_id: str, model: str, how: str) -> None:
+        self.warden.recorder.went_beyond(channel_id, model, how)
 
     async def heard(self, event: str) -> None:
         kind, _, name = event.partition(":")

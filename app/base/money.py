@@ -22,6 +22,7 @@ __all__ = [
 NANO_PER_USD = 1_000_000_000
 TOKENS_PER_PRICE = 1_000_000
 MULTIPLIER_ONE = 1_000_000  # multipliers are whole millionths
+_DIVISOR = TOKENS_PER_PRICE * MULTIPLIER_ONE
 _MULTIPLIER_MOST = 1_000 * MULTIPLIER_ONE
 # Lua's numbers are doubles: exact up to 2^53. A wallet may never pass it (about 9 million USD).
 WALLET_MAX_NANO = 2**53 - 1
@@ -66,9 +67,14 @@ def format_multiplier(millionths: int) -> str:
     return f"{whole}.{decimals}" if decimals else str(whole)
 
 
-def round_charge(nano_times_million: int, fixed_nano: int = 0, multiplier: int = MULTIPLIER_ONE) -> int:
-    """Tokens x price summed over all classes, plus `fixed_nano`, times `multiplier` millionths; in nano-USD, rounded
-    half up, once a receipt."""
-    exact = (nano_times_million + fixed_nano * TOKENS_PER_PRICE) * multiplier
-    divisor = TOKENS_PER_PRICE * MULTIPLIER_ONE
+def round_charge(
+    nano_times_million: int, fixed_nano: int = 0, multiplier: int = MULTIPLIER_ONE, factor: int = MULTIPLIER_ONE
+) -> int:
+    """Tokens x price summed over all classes, times `factor` millionths, plus `fixed_nano`, all times `multiplier`
+    millionths; in nano-USD, rounded half up, once a receipt."""
+    if factor == MULTIPLIER_ONE:  # as for most requests: the same in smaller numbers
+        exact = (nano_times_million + fixed_nano * TOKENS_PER_PRICE) * multiplier
+        return (exact + _DIVISOR // 2) // _DIVISOR
+    exact = (nano_times_million * factor + fixed_nano * TOKENS_PER_PRICE * MULTIPLIER_ONE) * multiplier
+    divisor = _DIVISOR * MULTIPLIER_ONE
     return (exact + divisor // 2) // divisor

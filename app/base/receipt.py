@@ -60,7 +60,8 @@ NO_EXTRAS = Extras()
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One try of one channel. `error` is None where it served. `cost_nano` is what the vendor charges for it, served or
-    not: `usage` at the cost prices that `cost_version` names. Customers are never charged for one that failed."""
+    not: `usage` and `extras` at the cost prices that `cost_version` names, or the receipt's own where they are None.
+    Customers are never charged for one that failed."""
 
     channel_id: str
     http_status: int | None
@@ -69,6 +70,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cost_nano: int = 0
     cost_version: str | None = None
     usage: Usage | None = None
+    extras: Extras | None = None
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -83,11 +85,16 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     input_bound: int = 0  # the worst case that is held, in tokens
     output_bound: int = 0
     member_id: str | None = None
+    extras: Extras = NO_EXTRAS  # as the request asks for them
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The immutable record of one request, as it goes through the stream of its shard. `account_id` is the account that
-    pays; `member_id` the one whose key it was, where that is another."""
+    pays; `member_id` the one whose key it was, where that is another.
+
+    `usage` and `extras` are what is charged. Where `vendor_excess` is true the vendor's own figures went beyond what
+    the request could cost: they stand on the attempt, and the charge ends at the bound.
+    """
 
     request_id: str
     created_at_ms: int
@@ -114,6 +121,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ttft_ms: int | None = None
     duration_ms: int = 0
     member_id: str | None = None
+    extras: Extras = NO_EXTRAS
+    vendor_excess: bool = False
 
 
 class Movement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

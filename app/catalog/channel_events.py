@@ -26,7 +26,8 @@ __all__ = [
 ]
 
 # By operators: created to resumed; by traffic and tests, mostly of one credential: opened to test_passed; the house
-# itself finds that a drain has ended, and that a vendor's balance is low.
+# itself finds that a drain has ended, and that a vendor's balance is low; settlement, that a vendor's figures for a
+# request were more than it could cost.
 Kind = Literal[
     "created",
     "changed",
@@ -42,6 +43,7 @@ Kind = Literal[
     "test_passed",
     "drained",
     "balance_low",
+    "usage_beyond_bound",
 ]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 Actor = Literal["operator", "traffic", "schedule"]

@@ -131,6 +131,8 @@ def _change(listed: PriceFile, name: str, now: Prices | None, markup: Decimal) -
         return _skipped(name, f"{error.param} {error.problem}")
     except DecimalException:
         return _skipped(name, "has a number out of all bounds")
+    if now is not None:  # price lists say nothing of what is priced beside the tokens: the operator's prices stand
+        then = msgspec.structs.replace(then, service_tiers=now.service_tiers, fields=now.fields)
     return PriceChange(
         model=name,
         kind="new" if now is None else "unchanged" if now == then else "changed",

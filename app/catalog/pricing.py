@@ -1,12 +1,22 @@
-"""What usage costs. Pure: integers in, integers out, rounded once."""
+"""What usage costs, and what is priced beside it. Pure: integers in, integers out, rounded once."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
 
 from app.base.errors import InvalidField
-from app.base.money import MULTIPLIER_ONE, NANO_PER_USD, format_usd, parse_usd, round_charge
+from app.base.money import (
+    MULTIPLIER_ONE,
+    NANO_PER_USD,
+    WALLET_MAX_NANO,
+    format_multiplier,
+    format_usd,
+    parse_multiplier,
+    parse_usd,
+    round_charge,
+)
 from app.base.receipt import NO_EXTRAS, Extras
 
 __all__ = [
@@ -18,6 +28,7 @@ __all__ = [
     "Tier",
     "Tokens",
     "amount_nano",
+    "charged_tier",
     "parse_prices",
     "show_prices",
     "worst_case_nano",
@@ -74,10 +85,16 @@ class Tier(Rates, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Prices(Rates, frozen=True, kw_only=True, omit_defaults=True):
-    """What a model is sold, or bought, for. `request` is nano-USD a request; `tiers` rise with the prompt's length."""
+    """What a model is sold, or bought, for. `request` is nano-USD a request; `tiers` rise with the prompt's length.
+
+    `service_tiers` has the millionths by which all rates of tokens are multiplied where the vendor serves a request at
+    that tier; `fields` the nano-USD that a request costs more for having that field.
+    """
 
     request: int = 0
     tiers: tuple[Tier, ...] = ()
+    service_tiers: dict[str, int] = {}
+    fields: dict[str, int] = {}
 
 
 class Sale(msgspec.Struct, frozen=True):
@@ -95,21 +112,30 @@ class Cost(msgspec.Struct, frozen=True):
     prices: Prices
 
 
-# With at most a billion tokens of each class, no charge comes near what a wallet can hold exactly.
 _PRICE_MOST_NANO = 2_000 * NANO_PER_USD
 _TIERS_MOST = 10
 _TIER_MOST_TOKENS = 1_000_000_000
+_EXTRAS_MOST = 50
+_extra_name = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+# What a vendor serves where nothing is asked for, at the rates themselves; and a customer's word for any tier.
+_STANDARD_TIER = "default"
+_ANY_TIER = "auto"
 
 FREE = Prices(input=0, output=0)
 
 _CLASSES = Rates.__struct_fields__
 
 
-def amount_nano(prices: Prices, usage: Tokens, multiplier: int = MULTIPLIER_ONE) -> int:
-    """The charge for `usage`, in nano-USD: every class at its price, summed, times `multiplier` millionths, rounded
-    half up once."""
+def amount_nano(prices: Prices, usage: Tokens, multiplier: int = MULTIPLIER_ONE, extras: Extras = NO_EXTRAS) -> int:
+    """The charge for `usage`, in nano-USD: every class at its price, summed, times the factor of the tier that was
+    served, with the price of each field that was passed on, times `multiplier` millionths, rounded half up once.
+
+    Never more than WALLET_MAX_NANO, whatever the prices and the vendor's figures: Redis counts exactly up to there.
+    """
     rates = _rates_at(prices, usage.input_tokens) if prices.tiers else prices
-    return round_charge(_of_input(rates, usage) + _of_output(rates, usage), prices.request, multiplier)
+    tokens = _of_input(rates, usage) + _of_output(rates, usage)
+    factor = _factor(prices, extras.service_tier)
+    return min(WALLET_MAX_NANO, round_charge(tokens, _fixed_nano(prices, extras), multiplier, factor))
 
 
 def worst_case_nano(
@@ -119,13 +145,43 @@ def worst_case_nano(
     multiplier: int = MULTIPLIER_ONE,
     extras: Extras = NO_EXTRAS,
 ) -> int:
-    """The most that so many tokens can cost, whichever classes the vendor puts them in."""
+    """The most that so many tokens can cost, whichever classes the vendor puts them in, and whether it serves the tier
+    that `extras` asks for or the standard one. Not bounded: what a wallet can't hold is refused for it."""
     worst = _worst(prices, input_tokens, output_tokens)
     for tier in prices.tiers:
         if input_tokens > tier.above_input_tokens:
             rates = _rates_at(prices, tier.above_input_tokens + 1)
             worst = max(worst, _worst(rates, input_tokens, output_tokens))
-    return round_charge(worst, prices.request, multiplier)
+    factor = _held_factor(prices, extras.service_tier)
+    return round_charge(worst, _fixed_nano(prices, extras), multiplier, factor)
+
+
+def charged_tier(prices: Prices, asked: str | None, served: str | None) -> str | None:
+    """The tier that a request is charged at which asked for one and was served at another: never one that is dearer
+    than what was held for it. None: the rates themselves."""
+    factor, held = _factor(prices, served), _held_factor(prices, asked)
+    if factor <= held:
+        return served
+    return asked if _factor(prices, asked) == held else None
+
+
+def _factor(prices: Prices, served: str | None) -> int:
+    """Millionths of the rates at a tier; one that has no price costs what the rates say."""
+    return MULTIPLIER_ONE if served is None else prices.service_tiers.get(served, MULTIPLIER_ONE)
+
+
+def _held_factor(prices: Prices, asked: str | None) -> int:
+    """A vendor may serve the standard tier in place of any other, and whichever it likes for `auto`."""
+    if asked == _ANY_TIER:
+        return max((MULTIPLIER_ONE, *prices.service_tiers.values()))
+    return max(MULTIPLIER_ONE, _factor(prices, asked))
+
+
+def _fixed_nano(prices: Prices, extras: Extras) -> int:
+    """What a request costs whatever its tokens."""
+    if not extras.fields:
+        return prices.request
+    return prices.request + sum(prices.fields.get(name, 0) for name in extras.fields)
 
 
 def _of_input(rates: Rates, usage: Tokens) -> int:
@@ -196,15 +252,38 @@ def _side(whole: int, rate: int, parts: tuple[tuple[int, int | None], ...]) -> i
 
 
 def parse_prices(sent: object, field: str) -> Prices:
-    """Prices from decimal strings of USD: per million tokens, `request` each; `tiers` are a list of the same with
-    `above_input_tokens`. Raises InvalidField."""
+    """Prices from decimal strings of USD: per million tokens, `request` and each of `fields` a request; `tiers` are a
+    list of the same with `above_input_tokens`; `service_tiers` are decimal strings by which the rates are multiplied.
+    Raises InvalidField."""
     if not isinstance(sent, Mapping):
         raise InvalidField(field, "must be an object of prices")
     rest = dict(sent)
     tiers = _parse_tiers(rest.pop("tiers", None), f"{field}.tiers")
     request = rest.pop("request", None)
     request_nano = 0 if request is None else _parse_price(request, f"{field}.request")
-    return Prices(**_parse_rates(rest, field, (*_CLASSES, "request", "tiers")), request=request_nano, tiers=tiers)
+    service_tiers = _parse_extras(rest.pop("service_tiers", None), f"{field}.service_tiers", parse_multiplier)
+    for name in (_STANDARD_TIER, _ANY_TIER):
+        if name in service_tiers:
+            raise InvalidField(f"{field}.service_tiers.{name}", "is no tier with a price of its own")
+    return Prices(
+        request=request_nano,
+        tiers=tiers,
+        service_tiers=service_tiers,
+        fields=_parse_extras(rest.pop("fields", None), f"{field}.fields", _parse_price),
+        **_parse_rates(rest, field, (*_CLASSES, "request", "tiers", "service_tiers", "fields")),
+    )
+
+
+def _parse_extras(sent: object, field: str, parse: Callable[[object, str], int]) -> dict[str, int]:
+    """By name, sorted."""
+    if sent is None:
+        return {}
+    if not isinstance(sent, Mapping) or len(sent) > _EXTRAS_MOST:
+        raise InvalidField(field, f"must be an object of at most {_EXTRAS_MOST} names")
+    for name in sent:
+        if not isinstance(name, str) or not _extra_name.fullmatch(name):
+            raise InvalidField(field, "has a name that is none: those are of letters, digits, `_`, `.` and `-`")
+    return {name: parse(sent[name], f"{field}.{name}") for name in sorted(sent)}
 
 
 def _parse_tiers(sent: object, field: str) -> tuple[Tier, ...]:
@@ -255,6 +334,12 @@ def show_prices(prices: Rates) -> dict[str, object]:
         if name == "tiers":
             if value:
                 shown[name] = [show_prices(tier) for tier in value]
+        elif name == "service_tiers":
+            if value:
+                shown[name] = {tier: format_multiplier(factor) for tier, factor in value.items()}
+        elif name == "fields":
+            if value:
+                shown[name] = {each: format_usd(nano) for each, nano in value.items()}
         elif name == "above_input_tokens":
             shown[name] = value
         elif value is not None:

@@ -174,7 +174,7 @@ def _flat(prices: Prices | None) -> dict[str, str]:
     """By class, those of tiers with the length they start at."""
     if prices is None:
         return {}
-    shown = show_prices(msgspec.structs.replace(prices, tiers=()))
+    shown = show_prices(msgspec.structs.replace(prices, tiers=(), service_tiers={}, fields={}))
     flat = {name: str(value) for name, value in shown.items() if name != "request" or prices.request}
     for tier in prices.tiers:
         for name, value in show_prices(tier).items():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from app.base.receipt import Usage
+from app.base.receipt import NO_EXTRAS, Extras, Usage
 
 __all__ = ["LiveHold", "Look", "OverdueHold", "QuotaSide", "RecomputeAmount", "StreamEntry", "Wallet"]
 
@@ -100,7 +100,9 @@ class QuotaSide(Protocol):
 
 
 class RecomputeAmount(Protocol):
-    """What usage costs at a price version, times a multiplier's millionths, in nano-USD; None where the version is not
-    known."""
+    """What usage and extras cost at a price version, times a multiplier's millionths, in nano-USD; None where the
+    version is not known."""
 
-    async def __call__(self, price_version: str, usage: Usage, multiplier: int, /) -> int | None: ...
+    async def __call__(
+        self, price_version: str, usage: Usage, multiplier: int, extras: Extras = NO_EXTRAS, /
+    ) -> int | None: ...

@@ -188,6 +188,8 @@ def _show(row: Row[Any]) -> dict[str, Any]:
         "attempts": [_show_attempt(attempt) for attempt in row.attempts],
         "ttft_ms": row.ttft_ms,
         "duration_ms": row.duration_ms,
+        "extras": row.extras or {},
+        "vendor_excess": row.vendor_excess,
     }
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.errors import ServiceUnavailable
-from app.base.receipt import Receipt
+from app.base.receipt import NO_EXTRAS, Receipt
 from app.ledger.items import StreamedReceipt
 from app.ledger.tables import receipts
 
@@ -93,4 +93,6 @@ def _row(receipt: Receipt, unpaid_nano: int, entry_id: str | None, lot_parts: st
         receipt.duration_ms,
         receipt.member_id,
         lot_parts,
+        None if receipt.extras == NO_EXTRAS else _encode(receipt.extras).decode(),
+        receipt.vendor_excess,
     )

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.base.clock import now_ms
 from app.base.database import Database
 from app.base.ids import new_id
-from app.base.receipt import Draft, Movement, Receipt, Usage
+from app.base.receipt import NO_EXTRAS, Draft, Movement, Receipt, Usage
 from app.ledger.rebuild import rebuild_wallet
 from app.ledger.redis_side import OverdueHold, QuotaSide, RecomputeAmount
 from app.ledger.tables import lots
@@ -76,7 +76,7 @@ class Sweeper:
         usage, amount = Usage(), None
         if self._policy == "full":
             usage = Usage(input_tokens=draft.input_bound, output_tokens=draft.output_bound)
-            amount = await self._price(draft.price_version, usage, draft.multiplier)
+            amount = await self._price(draft.price_version, usage, draft.multiplier, draft.extras)
         is_charged = amount is not None
         return Receipt(
             request_id=hold.request_id,
@@ -97,6 +97,7 @@ class Sweeper:
             usage_source="estimated" if is_charged else "none",
             amount_nano=amount or 0,
             duration_ms=max(0, now_ms() - draft.created_at_ms),
+            extras=draft.extras if is_charged else NO_EXTRAS,
         )
 
     async def lapse(self) -> int:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -132,6 +133,8 @@ receipts = Table(
     Column("member_id", _Id),  # whose key it was, where that is not the account that pays
     # What lots paid of it, `<lot>:<nano>` each, in the order they were spent; null where none did, or before 0006.
     Column("lot_parts", Text),
+    Column("extras", JSON),  # what is charged beside the tokens; null: nothing
+    Column("vendor_excess", Boolean, nullable=False, server_default=false()),  # its figures went beyond the bound
     Index("ix_receipts_account_id_request_id", "account_id", "request_id"),
     Index("ix_receipts_key_id_request_id", "key_id", "request_id"),
     Index(

@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.base.money import MULTIPLIER_ONE
-from app.base.receipt import Attempt, Usage
+from app.base.receipt import NO_EXTRAS, Attempt, Extras, Usage
 from app.ledger.redis_side import RecomputeAmount
 from app.ledger.sums import DayKey, costs_by_channel, day_of
 from app.ledger.tables import receipts
@@ -23,7 +23,7 @@ _CLASSES = Usage.__struct_fields__
 _EPOCH = day_of(0)
 _COLUMNS = (
     *("request_id", "created_at_ms", "account_id", "key_id", "model", "channel_id", "price_version", "multiplier"),
-    *("ending", "policy", "amount_nano", "upstream_cost_nano", "attempts"),
+    *("ending", "policy", "amount_nano", "upstream_cost_nano", "attempts", "extras"),
 )
 
 
@@ -35,10 +35,11 @@ async def check_receipts(db: AsyncConnection, recompute: RecomputeAmount, proble
     while page := await _receipts_after(db, last):
         for row in page:
             usage = Usage(**{name: getattr(row, name) for name in _CLASSES})
-            await _check_amount(row, usage, recompute, problems)
+            extras = NO_EXTRAS if row.extras is None else msgspec.convert(row.extras, Extras)
+            await _check_amount(row, usage, extras, recompute, problems)
             if row.attempts:
                 attempts = msgspec.convert(row.attempts, tuple[Attempt, ...])
-                await _check_costs(row, usage, attempts, recompute, problems)
+                await _check_costs(row, usage, extras, attempts, recompute, problems)
                 _move_costs(row, attempts, elsewhere)
         count += len(page)
         last = page[-1].request_id
@@ -57,24 +58,32 @@ async def _receipts_after(db: AsyncConnection, last: str) -> Sequence[Any]:
     return (await db.execute(query)).all()
 
 
-async def _check_amount(row: Any, usage: Usage, recompute: RecomputeAmount, problems: list[str]) -> None:
-    """Usage x prices x multiplier; nothing where the policy says so, or where nobody served: but for a request whose
-    worker died, which may be charged for what was held."""
+async def _check_amount(
+    row: Any, usage: Usage, extras: Extras, recompute: RecomputeAmount, problems: list[str]
+) -> None:
+    """Usage and extras x prices x multiplier; nothing where the policy says so, or where nobody served: but for a
+    request whose worker died, which may be charged for what was held."""
     served = row.channel_id is not None or (row.ending == "expired" and row.policy == "full")
     is_free = row.policy == "free" or not served
-    amount = 0 if is_free else await recompute(row.price_version, usage, row.multiplier)
+    amount = 0 if is_free else await recompute(row.price_version, usage, row.multiplier, extras)
     if amount != row.amount_nano:
         problems.append(f"receipt {row.request_id} says {row.amount_nano} nano, recomputed {amount}")
 
 
 async def _check_costs(
-    row: Any, usage: Usage, attempts: Sequence[Attempt], recompute: RecomputeAmount, problems: list[str]
+    row: Any,
+    usage: Usage,
+    extras: Extras,
+    attempts: Sequence[Attempt],
+    recompute: RecomputeAmount,
+    problems: list[str],
 ) -> None:
-    """An attempt's cost is its usage, or else the receipt's, at the cost prices that it names; they add up to the
-    receipt's."""
+    """An attempt's cost is its usage and extras, or else the receipt's, at the cost prices that it names; they add up
+    to the receipt's."""
     for attempt in attempts:
         if attempt.cost_version is not None:
-            cost = await recompute(attempt.cost_version, attempt.usage or usage, MULTIPLIER_ONE)
+            own = extras if attempt.extras is None else attempt.extras
+            cost = await recompute(attempt.cost_version, attempt.usage or usage, MULTIPLIER_ONE, own)
             if cost != attempt.cost_nano:
                 problems.append(
                     f"receipt {row.request_id} has an attempt that cost {attempt.cost_nano} nano, recomputed {cost}"

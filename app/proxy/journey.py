@@ -179,22 +179,25 @@ class Journey:
 
     async def _deliver(self, trip: Trip, stream: LiveStream, reply: Reply) -> Usage:
         """A stream that has begun, to its end: settled before its last bytes leave."""
+        meter = Meter(self._gate, trip)
         try:
             await reply.start([*_EVENT_STREAM, *_dropped(trip.order, stream.channel), *limit_headers(trip.hold)])
-            delivered, fault = await _pump(stream, reply, Meter(self._gate, trip))
+            delivered, fault = await _pump(stream, reply, meter)
             if fault is not None:  # said at once: what was delivered may have to be counted
                 await reply.write(reply.error_event(fault))
+            if not stream.stopped:
+                await _hold_rest(stream, meter)
         except BaseException:  # drained away, or a fault of ours: what came is on the books all the same
-            await self._clerk.settle_surely(trip, stream.delivered("interrupted", error="interrupted"))
+            await self._clerk.settle_surely(meter.trip, stream.delivered("interrupted", error="interrupted"))
             raise
-        bill = await self._clerk.settle(trip, delivered)
+        bill = await self._clerk.settle(meter.trip, delivered)
         if fault is not None:
             await reply.finish(b"")
             return bill.usage
         created_s = trip.order.created_at_ms // 1000
         tail = stream.reader.usage_event(bill.usage, created_s, trip.order.request_id) + _DONE
-        if delivered.ending == "out_of_credit":
-            tail = stream.reader.closing_events(created_s, trip.order.request_id) + tail
+        if stream.stopped:
+            tail = stream.closing_events(created_s) + tail
         await reply.finish(tail)
         return bill.usage
 
@@ -238,8 +241,7 @@ async def _pump(stream: LiveStream, reply: Reply, meter: Meter) -> tuple[Deliver
             if not meter.covers(reader.output_bytes, counted) and not await meter.extend(
                 reader.output_bytes, counted, lambda: reader.output
             ):
-                stream.stop_delivery()
-                return stream.delivered("out_of_credit"), None
+                return await _stop(stream, reply, meter), None
             await reply.write(data)
             stream.sent()
     except StreamCut as cut:
@@ -249,3 +251,19 @@ async def _pump(stream: LiveStream, reply: Reply, meter: Meter) -> tuple[Deliver
         error.code = "upstream_interrupted"
         return stream.delivered("interrupted" if stream.interrupted else "cut", error=str(cut)), error
     return stream.delivered("client_gone" if reply.gone else "finished"), None
+
+
+async def _hold_rest(stream: LiveStream, meter: Meter) -> None:
+    """What a customer who has gone is not sent any more costs them all the same."""
+    reader = stream.reader
+    counted = None if reader.usage is None else reader.usage.output_tokens
+    await meter.hold_rest(reader.output_bytes, counted, lambda: reader.output)
+
+
+async def _stop(stream: LiveStream, reply: Reply, meter: Meter) -> Delivered:
+    """The answer ends here. Of the events that were read last, those that the hold pays for go out."""
+    paid = await meter.reach(stream.events, stream.reader.output)
+    if paid:
+        await reply.write(b"".join([event.data for event in stream.events[:paid]]))
+    stream.stop(paid)
+    return stream.delivered("finished" if meter.beyond_limit else "out_of_credit")

@@ -197,6 +197,7 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
     is_usage_final: bool = True
     output: str = ""
     delivered_letters: int | None = None
+    service_tier: str | None = None  # as the vendor says that it served
     ttft_ms: int | None = None
 
 

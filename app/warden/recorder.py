@@ -25,19 +25,24 @@ _BATCH = 200
 _RETRY_S = 1.0
 _LAST_TRY_S = 2.0
 _COOLING_EVERY_MS = 60_000
+_HOUR_MS = 3_600_000
 _DAY_MS = 86_400_000
 _COOLING_KNOWN_MOST = 10_000
 
-# What alerts are raised for, and what ends it: until then it is not told again. None: told once a day.
-_TOLD: dict[Kind, Kind | None] = {
+# What alerts are raised for, and what ends it: until then it is not told again.
+_TOLD: dict[Kind, Kind] = {
     "opened": "closed",
     "closed": "opened",
     "parked": "returned",
     "returned": "parked",
     "test_failed": "test_passed",
     "test_passed": "test_failed",
-    "drained": None,
-    "balance_low": None,
+}
+# What nothing ends: told once in so long.
+_TOLD_EVERY_MS: dict[Kind, int] = {
+    "drained": _DAY_MS,
+    "balance_low": _DAY_MS,
+    "usage_beyond_bound": _HOUR_MS,
 }
 
 
@@ -52,6 +57,7 @@ class Recorder:
         self._kept: deque[ChannelEvent] = deque()
         self._came = asyncio.Event()
         self._cooled: dict[tuple[str, str | None, str | None], int] = {}
+        self._went_beyond: dict[str, int] = {}  # by channel: the hour that it was noted in
 
     @contextlib.contextmanager
     def acting(self, actor: Actor) -> Iterator[None]:
@@ -74,6 +80,15 @@ class Recorder:
                 self._cooled.clear()
             self._cooled[way] = event.at_ms
         self.add(event)
+
+    def went_beyond(self, channel_id: str, model: str, how: str) -> None:
+        """A vendor's figures for a request for `model` were more than it could cost: noted once an hour for each
+        channel."""
+        event = new_event(channel_id, "usage_beyond_bound", how, self._actor, model=model)
+        hour = event.at_ms // _HOUR_MS
+        if self._went_beyond.get(channel_id) != hour:
+            self._went_beyond[channel_id] = hour
+            self.add(event)
 
     def add(self, event: ChannelEvent) -> None:
         """Beyond ten thousand unwritten ones the oldest is given up."""
@@ -118,14 +133,14 @@ class Recorder:
 
 async def tell(db: AsyncConnection, event: ChannelEvent, channel_name: str | None) -> None:
     """Raises an event's alert, if it is of a kind to be told: in the event's own transaction."""
-    if event.kind not in _TOLD:
-        return
-    ends = _TOLD[event.kind]
-    if ends is None:
-        since = str(event.at_ms // _DAY_MS)
-    else:
+    if event.kind in _TOLD_EVERY_MS:
+        since = str(event.at_ms // _TOLD_EVERY_MS[event.kind])
+    elif event.kind in _TOLD:
+        ends = _TOLD[event.kind]
         ended = await last_event(db, event.channel_id, event.credential_id, [ends], before=event.id)
         since = ended.id if ended else "ever"
+    else:
+        return
     details = {
         "channel_id": event.channel_id,
         "channel": channel_name,

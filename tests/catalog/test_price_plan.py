@@ -70,6 +70,20 @@ def test_each_model_is_new_changed_unchanged_or_skipped() -> None:
     assert kinds == {"unpriced": "new", "unheard-of": "new"}
 
 
+def test_what_is_priced_beside_the_tokens_survives_an_import() -> None:
+    """Lists say nothing of it: the operator's own prices stand, and are no difference."""
+    extras: dict[str, Any] = {"service_tiers": {"priority": 2_000_000}, "fields": {"plugins": 10}}
+    models = {
+        "priced": _model("priced", Prices(input=1, output=1, **extras)),
+        "same": _model("same", Prices(input=10**9, output=10**9, **extras)),
+    }
+    changes = {
+        change.model: change for change in plan_sales(_listed(priced=_entry("1e-06"), same=_entry("1e-06")), models)
+    }
+    assert changes["priced"].then == Prices(input=10**9, output=10**9, **extras)
+    assert changes["same"].kind == "unchanged"
+
+
 def test_a_books_own_prices_are_compared_with_its_own() -> None:
     """Not with the model's."""
     book = Book(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.base.errors import InvalidField
-from app.base.receipt import Usage
-from app.catalog.pricing import FREE, Prices, amount_nano, parse_prices, show_prices, worst_case_nano
+from app.base.receipt import Extras, Usage
+from app.catalog.pricing import FREE, Prices, amount_nano, charged_tier, parse_prices, show_prices, worst_case_nano
 
 # 2.50 and 10.00 USD per million tokens: 2,500 and 10,000 nano a token.
 PLAIN = Prices(input=2_500_000_000, output=10_000_000_000)
@@ -42,6 +42,76 @@ CACHED = Prices(input=2_500_000_000, output=10_000_000_000, cached_input=1_250_0
 def test_cases_worked_by_hand(prices: Prices, usage: Usage, nano: int) -> None:
     """Cached and cache-written tokens are part of the input; a class without a price costs what input does."""
     assert amount_nano(prices, usage) == nano
+
+
+# Half a cent of tokens, at twice that for priority and half of it for flex; a search costs a cent.
+EXTRA = Prices(
+    input=1_000_000_000,
+    output=4_000_000_000,
+    request=7,
+    service_tiers={"flex": 500_000, "priority": 2_000_000},
+    fields={"web_search_options": 10_000_000},
+)
+USAGE = Usage(input_tokens=1000, output_tokens=1000)
+
+
+@pytest.mark.parametrize(
+    ("extras", "nano"),
+    [
+        (Extras(), 5_000_007),
+        (Extras(service_tier="default"), 5_000_007),
+        (Extras(service_tier="unheard-of"), 5_000_007),
+        (Extras(service_tier="priority"), 10_000_007),
+        (Extras(service_tier="flex"), 2_500_007),
+        (Extras(fields=("web_search_options",)), 15_000_007),
+        (Extras(fields=("store",)), 5_000_007),
+        (Extras(service_tier="priority", fields=("store", "web_search_options")), 20_000_007),
+    ],
+)
+def test_what_is_priced_beside_the_tokens(extras: Extras, nano: int) -> None:
+    """The factor of the served tier is for the tokens alone; a field costs what it costs a request."""
+    assert amount_nano(EXTRA, USAGE, extras=extras) == nano
+
+
+def test_a_tier_is_rounded_once_with_all_the_rest() -> None:
+    """A third of a nano, times 1.5, times 1.5: not rounded in between."""
+    prices = Prices(input=1, output=1, service_tiers={"priority": 1_500_000})
+    usage = Usage(input_tokens=333_333)
+    assert amount_nano(prices, usage, 1_500_000, Extras(service_tier="priority")) == 1
+    assert amount_nano(prices, usage, 1_500_000) == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "nano"),
+    [(None, 5_000_007), ("flex", 5_000_007), ("priority", 10_000_007), ("auto", 10_000_007), ("default", 5_000_007)],
+)
+def test_the_dearest_tier_that_may_be_served_is_held(asked: str | None, nano: int) -> None:
+    """A vendor may serve the standard tier in place of a cheaper one, and any at all for `auto`."""
+    assert worst_case_nano(EXTRA, 1000, 1000, extras=Extras(service_tier=asked)) == nano
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "charged"),
+    [
+        (None, "priority", None),
+        ("flex", "priority", None),
+        ("flex", "flex", "flex"),
+        ("flex", "default", "default"),
+        ("priority", "flex", "flex"),
+        ("priority", "priority", "priority"),
+        ("priority", None, None),
+        ("auto", "priority", "priority"),
+        (None, "flex", "flex"),
+    ],
+)
+def test_a_tier_nobody_asked_for_is_not_charged(asked: str | None, served: str | None, charged: str | None) -> None:
+    """It never raises the charge above what was held."""
+    assert charged_tier(EXTRA, asked, served) == charged
+
+
+def test_a_dearer_tier_is_charged_as_the_one_that_was_asked_for() -> None:
+    prices = Prices(input=1, output=1, service_tiers={"priority": 2_000_000, "scale": 3_000_000})
+    assert charged_tier(prices, "priority", "scale") == "priority"
 
 
 _price = st.integers(0, 2 * 10**12)
@@ -84,6 +154,14 @@ def test_prices_survive_their_texts(prices: Prices) -> None:
         ({"input": 1.5, "output": "1"}, "prices.input"),
         ({"input": "1", "output": "1", "cached_input": "free"}, "prices.cached_input"),
         ({"input": "1", "output": "1", "cached": "1"}, "prices.cached"),
+        ({"input": "1", "output": "1", "service_tiers": []}, "prices.service_tiers"),
+        ({"input": "1", "output": "1", "service_tiers": {"priority": 2}}, "prices.service_tiers.priority"),
+        ({"input": "1", "output": "1", "service_tiers": {"priority": "-1"}}, "prices.service_tiers.priority"),
+        ({"input": "1", "output": "1", "service_tiers": {"auto": "2"}}, "prices.service_tiers.auto"),
+        ({"input": "1", "output": "1", "service_tiers": {"default": "2"}}, "prices.service_tiers.default"),
+        ({"input": "1", "output": "1", "service_tiers": {"": "2"}}, "prices.service_tiers"),
+        ({"input": "1", "output": "1", "fields": {"plugins": "-0.01"}}, "prices.fields.plugins"),
+        ({"input": "1", "output": "1", "fields": {str(n): "1" for n in range(51)}}, "prices.fields"),
     ],
 )
 def test_a_bad_price_is_named(sent: Any, field: str) -> None:
@@ -91,6 +169,19 @@ def test_a_bad_price_is_named(sent: Any, field: str) -> None:
     with pytest.raises(InvalidField) as refusal:
         parse_prices(sent, "prices")
     assert refusal.value.param == field
+
+
+def test_extras_are_shown_as_they_are_sent() -> None:
+    sent = {
+        "input": "1.00",
+        "output": "4.00",
+        "request": "0.000000007",
+        "service_tiers": {"flex": "0.5", "priority": "2"},
+        "fields": {"web_search_options": "0.01"},
+    }
+    prices = parse_prices(sent, "prices")
+    assert prices == EXTRA
+    assert show_prices(prices) == sent
 
 
 def test_a_class_left_out_is_not_a_free_one() -> None:

@@ -1,11 +1,20 @@
 """What holds for any prices and any usage: the hold covers the charge, more never costs less, texts lose nothing."""
 
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from app.base.money import MULTIPLIER_ONE, format_multiplier, parse_multiplier
-from app.base.receipt import Usage
-from app.catalog.pricing import Prices, Rates, Tier, amount_nano, parse_prices, show_prices, worst_case_nano
+from app.base.receipt import Extras, Usage
+from app.catalog.pricing import (
+    Prices,
+    Rates,
+    Tier,
+    amount_nano,
+    charged_tier,
+    parse_prices,
+    show_prices,
+    worst_case_nano,
+)
 
 _CLASSES = [name for name in Rates.__struct_fields__ if name not in ("input", "output")]
 
@@ -16,8 +25,19 @@ _tiers = st.lists(
     max_size=3,
     unique_by=lambda tier: tier.above_input_tokens,
 ).map(lambda tiers: tuple(sorted(tiers, key=lambda tier: tier.above_input_tokens)))
-_prices = st.builds(Prices, request=_price, tiers=_tiers, **_rates)
 _multiplier = st.integers(0, 1000 * MULTIPLIER_ONE)
+_priced_tier = st.sampled_from(["priority", "flex", "scale"])
+_field = st.sampled_from(["web_search_options", "plugins", "store"])
+_prices = st.builds(
+    Prices,
+    request=_price,
+    tiers=_tiers,
+    service_tiers=st.dictionaries(_priced_tier, _multiplier),
+    fields=st.dictionaries(_field, _price),
+    **_rates,
+)
+_tier = st.none() | _priced_tier | st.sampled_from(["auto", "default", "unheard-of"])
+_fields = st.lists(_field, unique=True).map(lambda names: tuple(sorted(names)))
 _tokens = st.integers(0, 10**6)
 _usage = st.builds(Usage, **dict.fromkeys(Usage.__struct_fields__, _tokens))
 
@@ -29,6 +49,47 @@ def test_the_hold_covers_any_charge_within_its_bounds(
     """Whatever classes the vendor puts the tokens in, whichever tier the prompt reaches, at any multiplier."""
     worst = worst_case_nano(prices, usage.input_tokens + more_in, usage.output_tokens + more_out, multiplier)
     assert 0 <= amount_nano(prices, usage, multiplier) <= worst
+
+
+@given(prices=_prices, usage=_usage, multiplier=_multiplier, asked=_tier, served=_tier, sent=_fields, data=st.data())
+def test_the_hold_covers_whatever_tier_is_served(
+    prices: Prices,
+    usage: Usage,
+    multiplier: int,
+    asked: str | None,
+    served: str | None,
+    sent: tuple[str, ...],
+    data: st.DataObject,
+) -> None:
+    """A vendor may serve any tier; one that is dearer than what was asked for is charged at what was held. Of the
+    fields that were held for, any may have been dropped on the way."""
+    asked_for = Extras(service_tier=asked, fields=sent)
+    worst = worst_case_nano(prices, usage.input_tokens, usage.output_tokens, multiplier, asked_for)
+    passed = tuple(name for name in sent if data.draw(st.booleans()))
+    charged = Extras(service_tier=charged_tier(prices, asked, served), fields=passed)
+    assert amount_nano(prices, usage, multiplier, charged) <= worst
+
+
+@given(
+    prices=_prices,
+    input_tokens=st.integers(0, 10**9),
+    output_tokens=st.integers(0, 10**9),
+    multiplier=_multiplier,
+    tier=_tier,
+)
+@example(
+    prices=Prices(input=2 * 10**12, output=2 * 10**12, service_tiers={"priority": 1000 * MULTIPLIER_ONE}),
+    input_tokens=10**9,
+    output_tokens=10**9,
+    multiplier=1000 * MULTIPLIER_ONE,
+    tier="priority",
+)
+def test_no_charge_passes_what_redis_counts_exactly(
+    prices: Prices, input_tokens: int, output_tokens: int, multiplier: int, tier: str | None
+) -> None:
+    """At the highest prices, factor and multiplier that an operator can set, for the most tokens that are read."""
+    usage = Usage(input_tokens=input_tokens, output_tokens=output_tokens)
+    assert 0 <= amount_nano(prices, usage, multiplier, Extras(service_tier=tier)) < 2**53
 
 
 @given(prices=_prices, usage=_usage, multiplier=_multiplier, more=_tokens)

@@ -45,6 +45,9 @@ def _fields(applied: Json, name: str) -> dict[str, tuple[Any, Any]]:
     return {each["field"]: (each["now"], each["then"]) for each in change["fields"]}
 
 
+EXTRAS = {"service_tiers": {"priority": "2"}, "fields": {"web_search_options": "0.01"}}
+
+
 @pytest.fixture
 def tag() -> str:
     return secrets.token_hex(5)
@@ -53,7 +56,7 @@ def tag() -> str:
 def _house(tag: str, vendor: Vendor) -> Json:
     """One of each, under names of its own."""
     return {
-        "models": {f"m-{tag}": {"prices": {"input": "2.5", "output": "10"}, "context_length": 1000}},
+        "models": {f"m-{tag}": {"prices": {"input": "2.5", "output": "10", **EXTRAS}, "context_length": 1000}},
         "books": {f"b-{tag}": {"multiplier": "0.5", "prices": {f"m-{tag}": {"input": "1", "output": "2"}}}},
         "accounts": {f"a-{tag}": {"book": f"b-{tag}"}},
         "channels": {
@@ -62,7 +65,7 @@ def _house(tag: str, vendor: Vendor) -> Json:
                 "base_url": vendor.base_url,
                 "credentials": [{"secret": "${VENDOR_KEY}", "limits": {"rpm": 100}}],
                 "models": {f"m-{tag}": "upstream"},
-                "costs": {"upstream": {"input": "1", "output": "4"}},
+                "costs": {"upstream": {"input": "1", "output": "4", **EXTRAS}},
                 "shaping": {"headers": {"set": {"x-team": "${TEAM}"}}},
             }
         },
@@ -78,6 +81,8 @@ def test_a_house_is_shown_then_set_up_then_nothing_is_left_to_do(shop: Shop, tag
     assert shown["applied"] is False
     assert set(_does(shown).values()) == {"new"}
     assert _fields(shown, f"m-{tag}")["prices.input"] == (None, "2.50")
+    assert _fields(shown, f"m-{tag}")["prices.service_tiers.priority"] == (None, "2")
+    assert _fields(shown, f"c-{tag}")["costs.upstream.fields.web_search_options"] == (None, "0.01")
     assert _fields(shown, f"c-{tag}")["credentials[0].secret"] == (None, "***")
     assert "hush" not in json.dumps(shown)
     assert _applied(shop, house, **environ)["applied"] is False, "nobody said --yes"

@@ -28,7 +28,13 @@ from app.quota.rules import NO_RULES
 __all__ = ["PRICES", "Office", "drop_guard"]
 
 PRICES = Prices(input=2_000_000, output=10_000_000, cached_input=500_000, request=3)
-RICH_PRICES = Prices(input=1_000_000, output=1_000_000, audio_input=3_300_000)
+RICH_PRICES = Prices(
+    input=1_000_000,
+    output=1_000_000,
+    audio_input=3_300_000,
+    service_tiers={"priority": 2_000_000},
+    fields={"web_search_options": 25},
+)
 _MODEL = {"context_length": None, "max_output_tokens": None, "description": "", "fallbacks": []}
 
 

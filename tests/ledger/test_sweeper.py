@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
-from app.base.receipt import Draft, Usage
+from app.base.receipt import NO_EXTRAS, Draft, Extras, Usage
 from app.catalog.pricing import amount_nano
 from app.ledger.bookkeeper import Bookkeeper
 from app.ledger.stream import ReceiptStreams
@@ -15,7 +15,7 @@ from app.ledger.sweeper import Sweeper
 from app.ledger.tables import receipts
 from app.quota.gate import Admitted
 from app.quota.rules import NO_RULES
-from tests.ledger.office import PRICES, Office
+from tests.ledger.office import PRICES, RICH_PRICES, Office
 
 LEASE_MS = 60_000
 
@@ -24,7 +24,13 @@ def _sweeper(office: Office, policy: Literal["free", "full"] = "free") -> Sweepe
     return Sweeper(office.database, office.wallets, office.books.price, LEASE_MS, policy)
 
 
-async def _abandon(office: Office, account: str, multiplier: int = 1_000_000, version: str | None = None) -> str:
+async def _abandon(
+    office: Office,
+    account: str,
+    multiplier: int = 1_000_000,
+    version: str | None = None,
+    extras: Extras = NO_EXTRAS,
+) -> str:
     """A request whose worker died: its lease ran out long ago."""
     draft = Draft(
         created_at_ms=1_700_000_000_000,
@@ -35,6 +41,7 @@ async def _abandon(office: Office, account: str, multiplier: int = 1_000_000, ve
         multiplier=multiplier,
         input_bound=100,
         output_bound=50,
+        extras=extras,
     )
     request_id = f"req_{multiplier:06}"
     slots = office.wallets.slots(account, "key_1")
@@ -129,6 +136,19 @@ async def test_an_operator_may_charge_the_worst_case(office: Office, multiplier:
     wallet = await office.wallets.read(account)
     assert wallet is not None
     assert (wallet.balance_nano, wallet.held_nano) == (10_000 - worst, 0)
+    assert (await office.verify()).ok
+
+
+async def test_the_worst_case_has_the_tier_and_the_fields_that_were_held(office: Office) -> None:
+    """As the draft has them; the receipt says so, and recomputes."""
+    account = await office.account(10_000)
+    extras = Extras(service_tier="priority", fields=("web_search_options",))
+    request_id = await _abandon(office, account, version=office.rich_version, extras=extras)
+    await _expire(office, "full")
+    row = await _row(office, request_id)
+    assert row.extras == {"service_tier": "priority", "fields": ["web_search_options"]}
+    usage = Usage(input_tokens=100, output_tokens=50)
+    assert row.amount_nano == amount_nano(RICH_PRICES, usage, extras=extras) == 325
     assert (await office.verify()).ok
 
 

@@ -7,9 +7,10 @@ import msgspec
 import pytest
 from sqlalchemy import text
 
-from app.base.receipt import Receipt
+from app.base.receipt import NO_EXTRAS, Attempt, Extras, Receipt, Usage
+from app.catalog.pricing import amount_nano
 from app.ledger.journal import set_credit_line
-from tests.ledger.office import Office
+from tests.ledger.office import RICH_PRICES, Office
 
 # What was done to the books, and what verify has to say about it.
 _TAMPERING = {
@@ -168,6 +169,40 @@ async def test_tampering_is_found(office: Office, deed: str) -> None:
     verdict = await office.verify()
     assert not verdict.ok
     assert any(complaint.format(**names) in problem for problem in verdict.problems), verdict.problems
+
+
+@pytest.mark.parametrize("charged", [Extras(), Extras(service_tier="priority", fields=("web_search_options",))])
+async def test_a_receipt_recomputes_with_what_is_priced_beside_its_tokens(office: Office, charged: Extras) -> None:
+    """The tier that was served and the fields that were passed on are on the receipt; an attempt whose own differ says
+    so. Without them the books are wrong."""
+    account = await office.account(10_000)
+    usage, served = Usage(input_tokens=20), Extras(service_tier="priority")
+    attempt = Attempt(
+        channel_id="chn_1",
+        http_status=200,
+        error=None,
+        duration_ms=1,
+        cost_nano=amount_nano(RICH_PRICES, usage, extras=served),
+        cost_version=office.rich_version,
+        extras=served,
+    )
+    receipt = await office.serve(
+        account,
+        20,
+        usage=usage,
+        extras=charged,
+        price_version=office.rich_version,
+        amount_nano=amount_nano(RICH_PRICES, usage, extras=charged),
+        upstream_cost_nano=40,
+        attempts=(attempt,),
+    )
+    assert (attempt.cost_nano, receipt.amount_nano) == (40, 20 if charged == NO_EXTRAS else 65)
+    await office.keep_books()
+    assert (await office.verify()).problems == []
+    other = "NULL" if charged != NO_EXTRAS else """'{"service_tier": "priority"}'"""
+    await office.tamper(f"UPDATE receipts SET extras = {other} WHERE request_id = :id", id=receipt.request_id)
+    (problem,) = (await office.verify()).problems
+    assert f"receipt {receipt.request_id} says" in problem
 
 
 @pytest.mark.parametrize("nano", [1, -1_000])

@@ -1,13 +1,15 @@
 """What a request comes to: the vendor's count, else an honest estimate; nothing where nobody served it."""
 
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 import pytest
 
-from app.base.receipt import Ending, Policy, Usage
+from app.base.receipt import Ending, Extras, Policy, Usage
 from app.catalog.pricing import Cost, Prices, Sale
 from app.proxy.records import Delivered, Order, Try
 from app.proxy.settlement.bill import Bill, make_bill
+from app.proxy.settlement.estimate import media_tokens
 from app.proxy.settlement.policies import Policies, status_of
 from tests.proxy.makers import make_channel, order
 
@@ -18,7 +20,7 @@ OTHER = make_channel("chn_2", costs={"vendor-small": COST})
 USAGE = Usage(input_tokens=10, output_tokens=3, cached_input_tokens=4)
 
 
-def served(channel: Any = CHANNEL, **fields: Any) -> Try:
+def served_by(channel: Any = CHANNEL, **fields: Any) -> Try:
     return Try(channel=channel, model="small", **{"http_status": 200, "error": None, "duration_ms": 7} | fields)
 
 
@@ -27,15 +29,15 @@ def _delivered(**fields: Any) -> Delivered:
         "ending": "finished",
         "http_status": 200,
         "channel": CHANNEL,
-        "tries": (served(),),
+        "tries": (served_by(),),
         "usage": USAGE,
         "finish_reason": "stop",
     }
     return Delivered(**values | fields)
 
 
-async def _bill(asked: Order | None = None, policies: Policies | None = None, **fields: Any) -> Bill:
-    return await make_bill(asked or order(), _delivered(**fields), SALE, policies or Policies())
+async def _bill(asked: Order | None = None, policies: Policies | None = None, bound: int = 4096, **fields: Any) -> Bill:
+    return await make_bill(asked or order(), _delivered(**fields), SALE, policies or Policies(), bound)
 
 
 async def test_the_vendors_usage_at_the_sale_price_and_at_cost() -> None:
@@ -47,22 +49,146 @@ async def test_the_vendors_usage_at_the_sale_price_and_at_cost() -> None:
     assert (attempt.cost_nano, attempt.cost_version, attempt.usage) == (11, "prc_2", None)
 
 
+async def test_no_usage_is_charged_beyond_the_bound() -> None:
+    """900,000,000 tokens for ten: ten are charged, and the receipt's usage says so; what the vendor says stands on the
+    attempt and is what it costs."""
+    absurd = Usage(input_tokens=10, output_tokens=900_000_000, reasoning_tokens=450_000_000)
+    bill = await _bill(order(max_tokens=10), bound=10, usage=absurd)
+    assert bill.usage == Usage(input_tokens=10, output_tokens=10, reasoning_tokens=5)
+    assert (bill.amount_nano, bill.source) == (10 + 100 + 5, "upstream")
+    assert bill.excess == "900000000 output tokens where at most 10 were possible"
+    (attempt,) = bill.attempts
+    assert (attempt.usage, attempt.cost_nano) == (absurd, 5 + 900_000_000 * 2)
+
+
+async def test_a_prompt_is_charged_up_to_its_bound() -> None:
+    """Its classes keep their shares of it."""
+    asked = order()
+    whole = asked.input_bound * 4
+    usage = Usage(
+        input_tokens=whole,
+        output_tokens=3,
+        cached_input_tokens=whole // 2,
+        cache_write_tokens=whole // 4,
+        cache_write_1h_tokens=whole // 4,
+    )
+    bill = await _bill(asked, usage=usage)
+    bound = asked.input_bound
+    assert bill.usage == Usage(
+        input_tokens=bound,
+        output_tokens=3,
+        cached_input_tokens=bound // 2,
+        cache_write_tokens=bound // 4,
+        cache_write_1h_tokens=bound // 4,
+    )
+    assert bill.excess == f"{whole} input tokens where at most {bound} were possible"
+
+
+async def test_text_beyond_the_limit_is_not_charged() -> None:
+    """Forty thousand tokens for ten, and no usage: ten tokens' worth."""
+    bill = await _bill(order(max_tokens=10), bound=10, usage=None, output="word " * 40_000)
+    assert (bill.usage.output_tokens, bill.source) == (10, "estimated")
+    assert bill.amount_nano == bill.usage.input_tokens + 100 + 5
+    assert bill.excess is not None
+    assert bill.excess.endswith("output tokens where at most 10 were possible")
+
+
+async def test_an_answer_that_was_ended_at_its_limit_is_charged_as_it_was_delivered() -> None:
+    """One event may have had more in it than the limit allows: nothing was sent then."""
+    bill = await _bill(order(max_tokens=10), bound=10, usage=None, output="word " * 400, delivered_letters=0)
+    assert (bill.usage.output_tokens, bill.policy) == (0, "full")
+
+
+async def test_a_count_of_ours_is_not_held_against_a_vendor_without_a_limit() -> None:
+    """Nor a long answer whose hold stopped growing because of the wallet, or of a customer who had gone."""
+    assert (await _bill(bound=10, usage=None, output="word " * 100)).excess is None
+    long = Usage(input_tokens=10, output_tokens=100)
+    for ending in ("out_of_credit", "client_gone"):
+        assert (await _bill(bound=10, ending=ending, usage=long)).excess is None
+    assert (await _bill(bound=10, usage=long)).excess is not None
+
+
+EXTRA_SALE = Sale(
+    "prc_1",
+    Prices(input=1_000_000, output=10_000_000, service_tiers={"priority": 2_000_000}, fields={"plugins": 1_000}),
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "served", "charged", "amount"),
+    [
+        ({}, "default", None, 40),
+        ({}, "unheard-of", "unheard-of", 40),
+        ({}, "priority", None, 40),
+        ({"service_tier": "priority"}, "priority", "priority", 80),
+        ({"service_tier": "priority"}, None, None, 40),
+        ({"service_tier": "priority", "fields": ("plugins",)}, "priority", "priority", 1_080),
+        ({"fields": ("plugins",)}, None, None, 1_040),
+    ],
+)
+async def test_the_tier_that_was_served_is_charged(
+    asked: dict[str, Any], served: str | None, charged: str | None, amount: int
+) -> None:
+    """Unless nobody asked for it; what the vendor takes for it stands on the attempt then."""
+    asking = msgspec.structs.replace(order(), extras=Extras(**asked))
+    cost = Cost("prc_2", Prices(input=500_000, output=2_000_000, service_tiers={"priority": 3_000_000}))
+    channel = make_channel(costs={"vendor-small": cost})
+    delivered = _delivered(channel=channel, tries=(served_by(channel),), service_tier=served)
+    bill = await make_bill(asking, delivered, EXTRA_SALE, Policies(), 4096)
+    assert (bill.extras.service_tier, bill.extras.fields) == (charged, asked.get("fields", ()))
+    assert bill.amount_nano == amount
+    assert bill.cost_nano == (33 if served == "priority" else 11)
+    is_beyond = served == "priority" and not asked
+    assert (bill.attempts[0].extras is not None) == (bill.excess is not None) == is_beyond
+
+
+async def test_pictures_count_where_the_vendor_sends_no_usage() -> None:
+    """1,105 tokens each, never more than is held for them."""
+    picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    asked = order(messages=[{"role": "user", "content": [picture, picture]}])
+    bill = await _bill(asked, usage=None, output="A cat.")
+    assert 2 * 1_105 <= bill.usage.input_tokens < 2 * 1_105 + 20
+
+
+class Part(msgspec.Struct):
+    """Of a prompt, and no text."""
+
+    kind: Literal["image", "audio", "file", "video"]
+    bound: int
+    size: int = 0
+
+
+@pytest.mark.parametrize(
+    ("parts", "tokens"),
+    [
+        ([], 0),
+        ([Part("image", 48_169)], 1_105),
+        ([Part("image", 85), Part("image", 1_200)], 85 + 1_105),
+        ([Part("audio", 10_000, 10_241)], 11),
+        ([Part("audio", 5, 10_240)], 5),
+        ([Part("file", 3_000, 9_000)], 3_000),
+    ],
+)
+def test_what_media_usually_take(parts: list[Part], tokens: int) -> None:
+    assert media_tokens(parts) == tokens
+
+
 async def test_a_book_multiplies_the_sale_and_not_the_cost() -> None:
     """41 nano x 1.5 is 61.5, rounded half up once; what the vendor takes is what it takes."""
-    bill = await make_bill(order(), _delivered(), Sale("prc_1", SALE.prices, 1_500_000), Policies())
+    bill = await make_bill(order(), _delivered(), Sale("prc_1", SALE.prices, 1_500_000), Policies(), 4096)
     assert (bill.amount_nano, bill.cost_nano) == (62, 11)
 
 
 async def test_a_request_that_nobody_served_is_free() -> None:
     """Not even the price of a request is due."""
-    bill = await _bill(channel=None, usage=None, ending="failed", tries=(served(error="empty answer"),))
+    bill = await _bill(channel=None, usage=None, ending="failed", tries=(served_by(error="empty answer"),))
     assert (bill.usage, bill.source, bill.policy, bill.amount_nano, bill.cost_nano) == (Usage(), "none", "free", 0, 0)
 
 
 async def test_attempts_that_failed_cost_the_reseller_alone() -> None:
     """A vendor that charged for nothing is on the receipt with its cost; the customer pays the one that served."""
-    empty = served(OTHER, error="empty answer", usage=Usage(input_tokens=10, output_tokens=0))
-    bill = await _bill(tries=(empty, served()))
+    empty = served_by(OTHER, error="empty answer", usage=Usage(input_tokens=10, output_tokens=0))
+    bill = await _bill(tries=(empty, served_by()))
     assert bill.amount_nano == 41
     assert [(each.channel_id, each.cost_nano, each.usage) for each in bill.attempts] == [
         ("chn_2", 5, Usage(input_tokens=10)),
@@ -76,7 +202,7 @@ async def test_all_failed_may_still_have_cost_something() -> None:
         channel=None,
         ending="failed",
         usage=None,
-        tries=(served(error="empty answer", usage=USAGE), served(OTHER, error="timeout")),
+        tries=(served_by(error="empty answer", usage=USAGE), served_by(OTHER, error="timeout")),
     )
     assert (bill.amount_nano, bill.cost_nano) == (0, 11)
     assert [each.cost_nano for each in bill.attempts] == [11, 0]
@@ -148,7 +274,7 @@ async def test_a_missing_completion_keeps_the_vendors_prompt() -> None:
 
 async def test_a_channel_without_costs_costs_nothing() -> None:
     bare = make_channel()
-    bill = await _bill(channel=bare, tries=(served(bare),))
+    bill = await _bill(channel=bare, tries=(served_by(bare),))
     assert (bill.amount_nano, bill.cost_nano) == (41, 0)
 
 

@@ -112,7 +112,9 @@ async def test_a_settlement_that_redis_refuses_holds_up_nobody(
 ) -> None:
     """Those behind it are settled; it is tried again after pauses that double, and logged once a minute at most."""
     spool, clock = Spool(tmp_path), Clock()
-    clerk = Clerk(till.gate, Leases(till.gate), spool, Policies(), never, SHARDS, ignore_budgets, Unposted(), clock)
+    clerk = Clerk(
+        till.gate, Leases(till.gate), spool, Policies(), never, SHARDS, ignore_budgets, Unposted(), clock=clock
+    )
     broken, refused, good = await refused_and_good(till, spool)
 
     assert await clerk._replay_waiting()
@@ -145,7 +147,9 @@ async def test_a_settlement_that_redis_refuses_for_a_day_is_set_aside(
 ) -> None:
     """As a file that an operator finds, and with an error in the log; never deleted, and not before."""
     spool, clock = Spool(tmp_path), Clock()
-    clerk = Clerk(till.gate, Leases(till.gate), spool, Policies(), never, SHARDS, ignore_budgets, Unposted(), clock)
+    clerk = Clerk(
+        till.gate, Leases(till.gate), spool, Policies(), never, SHARDS, ignore_budgets, Unposted(), clock=clock
+    )
     _, refused, _ = await refused_and_good(till, spool)
     await clerk._replay_waiting()
     clock.at_ms = 24 * 3_600_000 - 1
@@ -165,7 +169,7 @@ async def test_while_redis_is_away_nothing_counts_as_refused(tmp_path: Path, til
     nobody = Wire("redis://127.0.0.1:1", deadline_s=0.05)
     await nobody.open()
     gate = Gate(nobody, 60_000)
-    clerk = Clerk(gate, Leases(gate), spool, Policies(), never, SHARDS, ignore_budgets, Unposted(), clock)
+    clerk = Clerk(gate, Leases(gate), spool, Policies(), never, SHARDS, ignore_budgets, Unposted(), clock=clock)
     await till.warm(1_000)
     await till.admit("req_1", nano=100)
     await spool.keep(spooled(till, "req_1"))
@@ -181,7 +185,9 @@ async def test_more_refused_settlements_than_a_round_reads_hold_up_nobody(
     """A round reads the oldest files; those that pause are not among them."""
     monkeypatch.setattr("app.proxy.settlement.spool._READ_MOST", 1)
     spool, clock = Spool(tmp_path), Clock()
-    clerk = Clerk(till.gate, Leases(till.gate), spool, Policies(), never, SHARDS, ignore_budgets, Unposted(), clock)
+    clerk = Clerk(
+        till.gate, Leases(till.gate), spool, Policies(), never, SHARDS, ignore_budgets, Unposted(), clock=clock
+    )
     _, refused, _ = await refused_and_good(till, spool)
     assert await clerk._replay_waiting()
     assert [each.request_id for each in await spool.waiting()] == [refused]

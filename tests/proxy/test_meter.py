@@ -1,8 +1,11 @@
 """A stream's use against its hold, at a real till."""
 
+import msgspec
+
 from app.base.limits import NO_LIMITS
 from app.catalog.pricing import Prices, Sale
 from app.proxy.records import Caller, Hold
+from app.proxy.relay.stream import Event
 from app.proxy.settlement import Meter, Trip
 from tests.proxy.makers import order
 from tests.quota.till import Till
@@ -13,7 +16,8 @@ SALE = Sale("prc_1", Prices(input=0, output=NANO_A_TOKEN * 1_000_000))
 
 async def open_meter(till: Till, balance: int, held_tokens: int, **fields: object) -> Meter:
     await till.warm(balance)
-    asked = order(**fields)
+    imposed = fields.pop("imposed_limit", None)
+    asked = msgspec.structs.replace(order(**fields), imposed_limit=imposed)
     await till.admit(asked.request_id, nano=held_tokens * NANO_A_TOKEN)
     caller = Caller(
         account_id=till.account_id,
@@ -40,10 +44,73 @@ async def test_nothing_is_asked_while_the_hold_pays(till: Till) -> None:
     assert not meter.covers(303, None)
 
 
-async def test_a_vendor_that_knows_the_limit_is_watched_with_less_suspicion(till: Till) -> None:
-    meter = await open_meter(till, 10_000, 100, max_tokens=100)
-    assert meter.covers(605, None)
-    assert not meter.covers(606, None)
+async def test_an_answer_with_a_limit_is_watched_for_a_vendor_that_ignores_it(till: Till) -> None:
+    """The customer pays for no more than the limit, so the hold never grows: neither the text nor the vendor's own
+    figure matters, up to twice the limit and 64 tokens."""
+    meter = await open_meter(till, 10_000_000, 100, max_tokens=100)
+    assert meter.covers(3 * 264 + 2, 900_000_000)
+    assert not meter.covers(3 * 264 + 3, None)
+    said = "extraordinarily " * 100
+    assert await meter.extend(len(said), None, lambda: said)
+    assert (meter.held_tokens, meter.beyond_limit) == (100, False)
+    said += "one two three " * 100
+    assert not await meter.extend(len(said), None, lambda: said)
+    assert (meter.held_tokens, meter.beyond_limit) == (100, True)
+    assert (await till.wallet()).held_nano == 1_000
+
+
+async def test_a_vendor_that_ignores_an_imposed_limit_is_ended_too(till: Till) -> None:
+    """The hold of an answer whose limit the customer did not ask for grows, but not past what any vendor may do."""
+    meter = await open_meter(till, 10_000_000, 100, imposed_limit=100)
+    said = "one two three " * 50
+    assert not meter.covers(len(said), None)
+    assert await meter.extend(len(said), None, lambda: said)
+    assert meter.held_tokens > 100
+    said = "one two three " * 500
+    assert not await meter.extend(len(said), None, lambda: said)
+    assert meter.beyond_limit
+
+
+async def test_an_absurd_count_does_not_grow_the_hold(till: Till) -> None:
+    """No model says so much: the text is what counts, and the settlement sees to the rest."""
+    meter = await open_meter(till, 10**12, 100)
+    assert meter.covers(30, 900_000_000)
+    assert await meter.extend(303, 900_000_000, lambda: "x" * 303)
+    assert meter.held_tokens < 2_000
+
+
+async def test_the_trip_knows_what_the_hold_has_grown_to(till: Till) -> None:
+    meter = await open_meter(till, 10_000_000, 100)
+    assert meter.trip.hold.output_bound == 100
+    assert await meter.extend(303, None, lambda: "x" * 303)
+    assert meter.trip.hold.output_bound == meter.held_tokens > 1_000
+
+
+async def test_what_nobody_watched_is_held_at_the_end(till: Till) -> None:
+    """A customer who has gone is charged for the rest; text of which a token is a byte takes more than was guessed."""
+    meter = await open_meter(till, 10_000_000, 100)
+    await meter.hold_rest(150, 140, lambda: "")
+    assert meter.held_tokens == 140
+    digits = "1\n" * 140
+    await meter.hold_rest(len(digits), None, lambda: digits)
+    assert meter.held_tokens == 280
+    await meter.hold_rest(3, 900_000_000, lambda: "abc")
+    assert meter.held_tokens == 280
+
+
+def events(*words: str, counted: int | None = None) -> list[Event]:
+    lengths = [len("".join(words[: place + 1])) for place in range(len(words))]
+    return [Event(b"", letters, counted, False) for letters in lengths]
+
+
+async def test_of_a_segment_so_much_is_sent_as_the_hold_pays_for(till: Till) -> None:
+    """Counted exactly, event by event."""
+    words = ("one", " two", " three", " four", " five")
+    meter = await open_meter(till, 1_000, 3)
+    assert await meter.reach(events(*words), "".join(words)) == 3
+    assert await meter.reach(events(*words[:2]), "".join(words[:2])) == 2
+    assert await meter.reach(events("one two three four"), "one two three four") == 0
+    assert await meter.reach(events(*words, counted=4), "".join(words)) == 0, "the vendor counts more"
 
 
 async def test_the_larger_of_the_vendors_count_and_the_texts_is_watched(till: Till) -> None:

@@ -341,3 +341,35 @@ def test_any_split_gives_the_same_usage_and_text(cuts: list[int]) -> None:
     assert reader.output == 'Grüße \U0001f388f{"a": "é"}'
     assert (reader.usage, reader.is_usage_final) == (Usage(input_tokens=11, output_tokens=7), True)
     assert _settled(reader, Usage(input_tokens=11, output_tokens=7)) == _chunk(usage=USAGE) | {"model": "small"}
+
+
+def test_the_last_tier_that_a_chunk_names_is_the_one_that_was_served() -> None:
+    """What is no name of a tier is none."""
+    reader = _reader()
+    _read(reader, _chunk({"content": "a"}, service_tier="auto"), _chunk({}, "stop", service_tier="priority"))
+    assert reader.service_tier == "priority"
+    _read(reader, *(_chunk(service_tier=tier) for tier in (None, 7, ["flex"], "", "no tier\0", "x" * 41)))
+    assert reader.service_tier == "priority"
+
+
+def test_choices_whose_end_was_not_sent_are_closed() -> None:
+    """By what the customer was sent, not by what was read: the first frame alone, here."""
+    reader = _reader(answers=3)
+    _read(
+        reader,
+        {"id": "c", "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}, {"index": 1}]},
+        {"id": "c", "choices": [{"index": 1, "delta": {"content": "b"}, "finish_reason": "stop"}, {"index": 2}]},
+    )
+
+    def closed(sent_frames: int) -> list[tuple[int, Json]]:
+        events = reader.closing_events(1_700_000_000, "req_1", sent_frames).split(b"\n\n")[:-1]
+        chunks = [msgspec.json.decode(event.removeprefix(b"data: ")) for event in events]
+        assert all(chunk["id"] == "c" and chunk["model"] == "small" for chunk in chunks)
+        (*choices,) = (choice for chunk in chunks for choice in chunk["choices"])
+        assert all(choice["finish_reason"] == "length" for choice in choices)
+        return [(choice["index"], choice["delta"]) for choice in choices]
+
+    start = {"role": "assistant", "content": ""}
+    assert closed(0) == [(0, start), (1, start), (2, start)]
+    assert closed(1) == [(1, {}), (2, start)]
+    assert closed(2) == [(2, {})]

@@ -108,6 +108,25 @@ async def test_a_cool_down_is_noted_once_a_minute(db: Database, recorder: Record
     assert sorted(each["model"] for each in await events(db)) == ["large", "small"]
 
 
+async def test_a_vendor_that_counts_too_much_is_told_once_an_hour(db: Database, recorder: Recorder) -> None:
+    """However many requests see it, and on however many workers; another channel's is another matter."""
+    other = Recorder(db, {"chn_1": "main"}.get)
+    for each in (recorder, recorder, other):
+        each.went_beyond("chn_1", "small", "900000000 output tokens where at most 10 were possible")
+    recorder.went_beyond("chn_2", "small", "11 output tokens where at most 10 were possible")
+    await asyncio.gather(recorder.close(), other.close())
+
+    found = [each for each in await events(db) if each["channel_id"] == "chn_1"]
+    hours = {each["created_at"][:13] for each in found}  # two, where one ended in the middle of the test
+    assert {each["kind"] for each in found} == {"usage_beyond_bound"}
+    async with db.read() as reading:
+        told = [each for each in await list_alerts(reading, limit=10) if each["subject"] == "chn_1"]
+    assert len(told) == len(hours)
+    assert told[0]["kind"] == "channel.usage_beyond_bound"
+    assert (told[0]["details"]["channel"], told[0]["details"]["model"]) == ("main", "small")
+    assert "900000000 output tokens" in told[0]["details"]["reason"]
+
+
 class Flaky(Database):
     """A database that is away at times."""
 

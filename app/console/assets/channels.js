@@ -1,7 +1,7 @@
 // Channels: how each of their credentials is and why, what happened to them, and where a request would go.
 import {$, button, call, code, element, fill, page, send, show, shown, table, together, when} from "./core.js";
 
-const KINDS = ["created", "changed", "draining", "resumed", "drained", "opened", "half_open", "closed", "cooling", "parked", "returned", "test_failed", "test_passed", "balance_low"];
+const KINDS = ["created", "changed", "draining", "resumed", "drained", "opened", "half_open", "closed", "cooling", "parked", "returned", "test_failed", "test_passed", "balance_low", "usage_beyond_bound"];
 const state = name => element("span", {className: `state ${name}`, textContent: name.replace("_", "-")});
 
 // What tests came to, by channel: kept beyond the next drawing of the table.

@@ -11,7 +11,6 @@ from typing import Protocol
 import msgspec
 
 from app.base.errors import OutOfCredit, ServiceUnavailable, TollgateError
-from app.base.receipt import Draft
 from app.base.tokens import count_tokens
 from app.catalog.pricing import Sale, worst_case_nano
 from app.catalog.records import Channel
@@ -25,6 +24,7 @@ from app.proxy.admission.estimate import (
 )
 from app.proxy.admission.refusals import counter_of, limit_reached, over_budget
 from app.proxy.admission.rulebook import Rulebook
+from app.proxy.drafts import write_draft
 from app.proxy.records import BudgetMark, Caller, Hold, MarkBudget, Offer, Order
 from app.quota.gate import Admitted, Gate, Refused
 from app.quota.rules import Rules
@@ -33,7 +33,6 @@ __all__ = ["AdmissionDesk", "BringCounters", "WarmWallet"]
 
 _TRIES = 8
 _BYTES_A_TOKEN_MOST = 16  # of anything that people write
-_encode = msgspec.json.Encoder().encode
 
 
 class WarmWallet(Protocol):
@@ -111,24 +110,13 @@ class AdmissionDesk:
     async def _ask(
         self, caller: Caller, rules: Rules, order: Order, sale: Sale, amount_nano: int, output: int
     ) -> Admitted | Refused:
-        draft = Draft(
-            created_at_ms=order.created_at_ms,
-            dialect=order.dialect,
-            model=order.model,
-            stream=order.stream,
-            price_version=sale.version,
-            multiplier=sale.multiplier,
-            input_bound=order.input_bound,
-            output_bound=output,
-            member_id=caller.member_id,
-        )
         return await self._gate.admit(
             caller.slots,
             rules,
             order.request_id,
             amount_nano,
             order.input_bound + held_output(order, output),
-            _encode(draft),
+            write_draft(caller, order, sale, output),
         )
 
     def _too_dear(self, refused: Refused, rules: Rules, caller: Caller) -> OutOfCredit:

@@ -41,6 +41,7 @@ class Relay:
             is_usage_final=answer.sent is not None and answer.sent.has_output,
             finish_reason=answer.finish_reason,
             output=answer.output,
+            service_tier=answer.service_tier,
         )
         return delivered, answer
 

@@ -38,8 +38,18 @@ async def read_whole(opened: Opened) -> bytes:
     return body
 
 
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One, as the customer sees it; and what had been read with it: characters of text, and output tokens as the vendor
+    had counted them."""
+
+    data: bytes
+    letters: int
+    counted: int | None
+
+
 class LiveStream:
-    """One answer, being streamed."""
+    """One answer, being streamed. `events` are those that `next` gave last; `stopped` says that delivery ended before
+    the answer did, because nothing more of it is paid for."""
 
     def __init__(self, order: Order, channel: Channel, opened: Opened, usage_rules: UsageRules) -> None:
         self._order = order
@@ -49,8 +59,11 @@ class LiveStream:
         self._end_pick: Callable[[Outcome], None] | None = None
         self._splitter = EventSplitter()
         self.reader = StreamReader(order.model, order.wants_usage, order.answers, usage_rules)
-        self._held: list[bytes] = []
+        self.events: list[Event] = []
+        self._held: list[Event] = []
         self._sent_letters = 0
+        self._sent_frames = 0
+        self.stopped = False
         self._delivered_letters: int | None = None
         self._done = False
         self._broken: str | None = None
@@ -71,9 +84,8 @@ class LiveStream:
         """
         while True:
             chunk = await self._opened.read()
-            data, content = self._take(chunk)
-            if data:
-                self._held.append(data)
+            events, content = self._take(chunk)
+            self._held += events
             if content:
                 break
             if self._broken is not None:
@@ -92,14 +104,14 @@ class LiveStream:
     async def next(self) -> bytes | None:
         """The next events as the customer sees them, None when the answer is complete. Raises StreamCut."""
         if self._held:
-            held, self._held = b"".join(self._held), []
-            return held
+            self.events, self._held = self._held, []
+            return _joined(self.events)
         while not self._done:
             if self._broken is not None:
                 raise StreamCut(self._broken)
             try:
                 chunk = await self._read()
-                data, _ = self._take(chunk)
+                self.events, _ = self._take(chunk)
             except UpstreamFault as fault:
                 if self._broken is not None:
                     raise StreamCut(self._broken) from None
@@ -112,13 +124,27 @@ class LiveStream:
                 if not self.reader.finished:
                     self._broken = "cut off"
                 self._done = self.reader.finished
-            if data:
-                return data
+            if self.events:
+                return _joined(self.events)
         return None
 
     def sent(self) -> None:
         """What `next` gave last has been sent."""
         self._sent_letters = self.reader.output_letters
+        self._sent_frames = self.reader.frames
+
+    def stop(self, sent_events: int) -> None:
+        """Of what `next` gave last so many events have been sent, and nothing follows them."""
+        if sent_events:
+            last = self.events[sent_events - 1]
+            self._sent_letters = last.letters
+            self._sent_frames += sent_events
+        self.stopped = True
+        self.stop_delivery()
+
+    def closing_events(self, created_s: int) -> bytes:
+        """What ends an answer that was stopped, as a vendor ends one at its limit of tokens."""
+        return self.reader.closing_events(created_s, self._order.request_id, self._sent_frames)
 
     def leave(self, seconds: float) -> None:
         """The customer has gone: the rest is read for its usage, for so long at most."""
@@ -158,10 +184,11 @@ class LiveStream:
             tries=tuple(tries),
             usage=self.reader.usage,
             is_usage_final=self.reader.is_usage_final,
-            finish_reason="length" if ending == "out_of_credit" else self.reader.finish_reason,
+            finish_reason="length" if self.stopped else self.reader.finish_reason,
             output=self.reader.output,
             delivered_letters=self._delivered_letters,
             ttft_ms=self.ttft_ms,
+            service_tier=self.reader.service_tier,
         )
 
     async def close(self) -> None:
@@ -195,10 +222,11 @@ class LiveStream:
             self.bytes_after_leave += len(chunk)
         return chunk
 
-    def _take(self, chunk: bytes | None) -> tuple[bytes, bool]:
+    def _take(self, chunk: bytes | None) -> tuple[list[Event], bool]:
         """Reads the events of a chunk (None: the stream's end): what to show, and whether content was among it."""
+        reader = self.reader
         payloads = self._splitter.finish() if chunk is None else self._splitter.feed(chunk)
-        shown: list[bytes] = []
+        shown: list[Event] = []
         content = False
         for payload in payloads:
             if payload == _DONE:
@@ -208,13 +236,19 @@ class LiveStream:
             if not payload.strip():
                 continue
             try:
-                frame = self.reader.read(payload)
+                frame = reader.read(payload)
             except BrokenAnswer as broken:
                 if chunk is None:
                     break  # half an event, at the end
                 # What came before the fault in the same chunk goes out first.
                 self._broken = str(broken)
                 break
-            shown.append(frame.data)
+            if frame.data:
+                counted = None if reader.usage is None else reader.usage.output_tokens
+                shown.append(Event(frame.data, reader.output_letters, counted))
             content = content or frame.content
-        return b"".join(shown), content
+        return shown, content
+
+
+def _joined(events: list[Event]) -> bytes:
+    return events[0].data if len(events) == 1 else b"".join([event.data for event in events])

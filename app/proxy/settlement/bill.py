@@ -1,27 +1,30 @@
 """What a request comes to: for the customer at the sale price, for the reseller at each channel's cost. Pure, but for
-the count of tokens where the vendor sent no usage."""
+the count of tokens where the vendor sent no usage.
 
-import logging
+The customer never pays for more than the request could cost: the vendor's figures are cut down to the bounds that were
+held. What the vendor takes is another matter: its own figures stand on the attempt, and make its cost.
+"""
 
 import msgspec
 
-from app.base.receipt import Attempt, Policy, Usage, UsageSource
-from app.base.tokens import TOKENS_PER_TEXT, count_tokens
-from app.catalog.pricing import Cost, Sale, amount_nano
+from app.base.receipt import NO_EXTRAS, Attempt, Extras, Policy, Usage, UsageSource
+from app.catalog.pricing import Cost, Prices, Sale, amount_nano, charged_tier
 from app.catalog.records import Channel
+from app.proxy.extras import passed_extras
 from app.proxy.records import Delivered, Order, Try
+from app.proxy.settlement.cap import cap_output, cap_usage, describe_excess
+from app.proxy.settlement.estimate import at_least_the_text, count_output, estimate_usage
 from app.proxy.settlement.policies import Policies
 
 __all__ = ["Bill", "make_bill"]
 
-log = logging.getLogger("tollgate.settlement")
-
-_BYTES_A_TOKEN = 4  # of English; only where the tokenizer fails
-_PROMPT_UNKNOWN = 1  # tokens: up to here, a prompt that is not final is none
+# The tier of a vendor's own prices: to say so on every receipt would say nothing.
+_STANDARD_TIER = "default"
 
 
-class Bill(msgspec.Struct, frozen=True):
-    """`usage` is what the customer is charged for, `cost_nano` the sum of all attempts' costs."""
+class Bill(msgspec.Struct, frozen=True, kw_only=True):
+    """`usage` and `extras` are what the customer is charged for, `cost_nano` the sum of all attempts' costs. `excess`
+    says in which way the vendor went beyond what the request could cost, None where it did not."""
 
     usage: Usage
     source: UsageSource
@@ -29,88 +32,114 @@ class Bill(msgspec.Struct, frozen=True):
     amount_nano: int
     cost_nano: int
     attempts: tuple[Attempt, ...]
+    extras: Extras = NO_EXTRAS
+    excess: str | None = None
 
 
-async def make_bill(order: Order, delivered: Delivered, sale: Sale, policies: Policies) -> Bill:
-    """A request that no channel answered is free, whatever its attempts cost; so are all attempts but the last."""
+class _Taken(msgspec.Struct, frozen=True):
+    """What a vendor takes for an attempt."""
+
+    usage: Usage
+    extras: Extras
+
+
+async def make_bill(order: Order, delivered: Delivered, sale: Sale, policies: Policies, output_bound: int) -> Bill:
+    """A request that no channel answered is free, whatever its attempts cost; so are all attempts but the last.
+    `output_bound` is the output tokens of all answers that the hold pays for."""
     policy = policies.of(delivered.ending, has_usage=delivered.usage is not None)
     if delivered.channel is None:
-        attempts = _attempts(delivered.tries, None)
-        return Bill(Usage(), "none", "free", 0, _cost(attempts), attempts)
-    taken: Usage | None = delivered.usage
+        attempts = _attempts(delivered.tries, order)
+        return Bill(
+            usage=Usage(), source="none", policy="free", amount_nano=0, cost_nano=_cost(attempts), attempts=attempts
+        )
+    used: Usage | None = delivered.usage
     source: UsageSource = "upstream"
-    if taken is None:
-        taken, source = await _estimate(order, delivered.output), "estimated"
+    if used is None:
+        used, source = await estimate_usage(order, delivered.output), "estimated"
     elif not delivered.is_usage_final:
-        taken, source = await _at_least_the_text(order, delivered.output, taken)
-    charged = taken
-    if policy == "delivered" and delivered.delivered_letters is not None:
-        charged, source = await _reached(taken, delivered), "estimated"
-    attempts = _attempts(delivered.tries, taken, shown=charged)
-    amount = 0 if policy == "free" else amount_nano(sale.prices, charged, sale.multiplier)
-    return Bill(charged, source, policy, amount, _cost(attempts), attempts)
-
-
-async def _estimate(order: Order, output: str) -> Usage:
-    prompt = await _count(order.prompt) + TOKENS_PER_TEXT * len(order.prompt)
-    return Usage(input_tokens=min(prompt, order.input_bound), output_tokens=await _count((output,)))
-
-
-async def _at_least_the_text(order: Order, output: str, said: Usage) -> tuple[Usage, UsageSource]:
-    """A count that is not the vendor's last word, or what the text comes to where that is more. Vendors that do not
-    know a prompt yet say 0 or 1."""
-    counted = await _estimate(order, output)
-    input_tokens = said.input_tokens
-    if input_tokens <= _PROMPT_UNKNOWN:
-        input_tokens = max(input_tokens, counted.input_tokens)
-    output_tokens = max(said.output_tokens, counted.output_tokens)
-    if (input_tokens, output_tokens) == (said.input_tokens, said.output_tokens):
-        return said, "upstream"
-    return msgspec.structs.replace(said, input_tokens=input_tokens, output_tokens=output_tokens), "estimated"
-
-
-async def _reached(taken: Usage, delivered: Delivered) -> Usage:
-    """The part of `taken` that the customer was sent: the whole prompt, and so much of the answer's text."""
-    output = min(taken.output_tokens, await _count((delivered.output[: delivered.delivered_letters],)))
-    return msgspec.structs.replace(
-        taken,
-        output_tokens=output,
-        reasoning_tokens=min(taken.reasoning_tokens, output),
-        audio_output_tokens=min(taken.audio_output_tokens, output),
-        image_output_tokens=min(taken.image_output_tokens, output),
+        used, source = await at_least_the_text(order, delivered.output, used)
+    served = None if delivered.service_tier == _STANDARD_TIER else delivered.service_tier
+    passed = passed_extras(order, delivered.channel)
+    taken = _Taken(used, _extras(passed, served))
+    charged = _Taken(cap_usage(used, order.input_bound, output_bound), _charged_extras(passed, sale.prices, served))
+    excess = _excess(order, taken, charged, output_bound)
+    # An answer that is finished, but was not delivered as a whole, was ended here: its vendor had ignored the limit.
+    is_by_delivery = policy == "delivered" or (policy == "full" and delivered.ending == "finished")
+    if is_by_delivery and delivered.delivered_letters is not None:
+        reached = await count_output(delivered.output[: delivered.delivered_letters])
+        charged, source = _Taken(cap_output(charged.usage, reached), charged.extras), "estimated"
+    attempts = _attempts(delivered.tries, order, taken, charged)
+    amount = 0 if policy == "free" else amount_nano(sale.prices, charged.usage, sale.multiplier, charged.extras)
+    return Bill(
+        usage=charged.usage,
+        source=source,
+        policy=policy,
+        amount_nano=amount,
+        cost_nano=_cost(attempts),
+        attempts=attempts,
+        extras=charged.extras,
+        excess=excess,
     )
 
 
-async def _count(texts: tuple[str, ...]) -> int:
-    try:
-        return await count_tokens(texts)
-    except Exception:  # a hold must end whatever a text does to the tokenizer
-        log.exception("tokens could not be counted: their number is taken from the bytes")
-        return sum(-(-len(text.encode(errors="replace")) // _BYTES_A_TOKEN) for text in texts)
+def _extras(passed: Extras, tier: str | None) -> Extras:
+    """What a vendor takes beside the tokens that was passed so much, and served at this tier."""
+    if tier is None and not passed.fields:
+        return NO_EXTRAS
+    return Extras(service_tier=tier, fields=passed.fields)
 
 
-def _attempts(tries: tuple[Try, ...], taken: Usage | None, shown: Usage | None = None) -> tuple[Attempt, ...]:
-    """`taken` is the last one's usage, where that one served; told again only where the customer is shown another."""
+def _charged_extras(passed: Extras, prices: Prices, served: str | None) -> Extras:
+    if served is None:
+        return _extras(passed, None)
+    return _extras(passed, charged_tier(prices, passed.service_tier, served))
+
+
+def _excess(order: Order, taken: _Taken, charged: _Taken, output_bound: int) -> str | None:
+    """In which way the vendor went beyond what was held."""
+    if taken == charged:  # as nearly all of them
+        return None
+    if taken.extras.service_tier != charged.extras.service_tier:
+        return f"served at the tier {taken.extras.service_tier}, asked for {order.extras.service_tier or 'none'}"
+    return describe_excess(taken.usage, order.input_bound, output_bound)
+
+
+def _attempts(
+    tries: tuple[Try, ...], order: Order, taken: _Taken | None = None, charged: _Taken | None = None
+) -> tuple[Attempt, ...]:
+    """`taken` is the last one's, where that one served; what is the receipt's own, `charged`, is not told again."""
     last = len(tries) - 1
     return tuple(
-        _attempt(each, taken, taken != shown)
+        _attempt(each, taken, charged)
         if index == last and taken is not None
-        else _attempt(each, each.usage, each.usage is not None)
+        else _attempt(each, _taken_by(each, order), charged)
         for index, each in enumerate(tries)
     )
 
 
-def _attempt(made: Try, usage: Usage | None, is_told: bool) -> Attempt:
+def _taken_by(failed: Try, order: Order) -> _Taken | None:
+    if failed.usage is None:
+        return None
+    return _Taken(failed.usage, _extras(passed_extras(order, failed.channel), None))
+
+
+def _attempt(made: Try, taken: _Taken | None, charged: _Taken | None) -> Attempt:
     cost = _cost_of(made.channel, made.model)
-    cost_nano = 0 if usage is None or cost is None else amount_nano(cost.prices, usage)
+    if taken is None:
+        return Attempt(
+            channel_id=made.channel.id, http_status=made.http_status, error=made.error, duration_ms=made.duration_ms
+        )
+    own = None if charged is None else charged.extras
+    is_told = made.usage is not None or charged is None or taken.usage != charged.usage
     return Attempt(
         channel_id=made.channel.id,
         http_status=made.http_status,
         error=made.error,
         duration_ms=made.duration_ms,
-        cost_nano=cost_nano,
-        cost_version=None if cost is None or usage is None else cost.version,
-        usage=usage if is_told else None,
+        cost_nano=0 if cost is None else amount_nano(cost.prices, taken.usage, extras=taken.extras),
+        cost_version=None if cost is None else cost.version,
+        usage=taken.usage if is_told else None,
+        extras=None if taken.extras == (own or NO_EXTRAS) else taken.extras,
     )
 
 

@@ -23,7 +23,7 @@ from app.proxy.settlement.unposted import Unposted
 from app.quota.gate import Gate, LostHold, Settled
 from app.quota.slots import Slots, slots_of
 
-__all__ = ["Clerk", "IsPosted", "Trip"]
+__all__ = ["Clerk", "IsPosted", "TellExcess", "Trip"]
 
 log = logging.getLogger("tollgate.settlement")
 
@@ -37,6 +37,12 @@ class IsPosted(Protocol):
     ServiceUnavailable."""
 
     async def __call__(self, request_id: str, account_id: str, /) -> bool: ...
+
+
+class TellExcess(Protocol):
+    """Hears that a channel's vendor went beyond what a request for `model` could cost, and how; must not wait."""
+
+    def __call__(self, channel_id: str, model: str, how: str, /) -> None: ...
 
 
 class Trip(msgspec.Struct, frozen=True):
@@ -60,6 +66,7 @@ class Clerk:
         shards: int,
         mark_budget: MarkBudget,
         unposted: Unposted,
+        tell_excess: TellExcess | None = None,
         clock: Callable[[], int] = monotonic_ms,
     ) -> None:
         self._gate = gate
@@ -70,6 +77,7 @@ class Clerk:
         self._shards = shards
         self._mark_budget = mark_budget
         self._unposted = unposted
+        self._tell_excess = tell_excess
         self._clock = clock
         self._failures = Failures()
         self._late: set[asyncio.Task[Any]] = set()
@@ -85,7 +93,7 @@ class Clerk:
             raise
 
     async def _settle(self, trip: Trip, delivered: Delivered) -> Bill:
-        bill = await make_bill(trip.order, delivered, trip.sale, self._policies)
+        bill = await self._bill(trip, delivered)
         settlement = _settlement(trip, delivered, bill)
         try:
             # Where Redis was emptied since, the sweeper's receipt may be on the books: those are asked, by the replay.
@@ -104,6 +112,14 @@ class Clerk:
             self._mark_budget(trip.caller, mark)
         if settled.unpaid_nano:
             return msgspec.structs.replace(bill, amount_nano=bill.amount_nano - settled.unpaid_nano)
+        return bill
+
+    async def _bill(self, trip: Trip, delivered: Delivered) -> Bill:
+        bill = await make_bill(trip.order, delivered, trip.sale, self._policies, trip.hold.output_bound)
+        if bill.excess is not None and (channel := delivered.channel) is not None:
+            log.warning("channel %s went beyond its bound for %s: %s", channel.name, trip.order.request_id, bill.excess)
+            if self._tell_excess is not None:
+                self._tell_excess(channel.id, trip.order.model, bill.excess)
         return bill
 
     async def settle_surely(self, trip: Trip, delivered: Delivered) -> None:
@@ -176,7 +192,7 @@ class Clerk:
 
     async def _settle_again(self, trip: Trip, delivered: Delivered) -> None:
         """The first time it was broken off: it may have run, or not."""
-        bill = await make_bill(trip.order, delivered, trip.sale, self._policies)
+        bill = await self._bill(trip, delivered)
         await self._settle_from_memory(_settlement(trip, delivered, bill))
 
     async def _settle_from_memory(self, settlement: Settlement) -> None:
@@ -274,4 +290,6 @@ def _receipt(trip: Trip, delivered: Delivered, bill: Bill) -> Receipt:
         attempts=bill.attempts,
         ttft_ms=delivered.ttft_ms,
         duration_ms=monotonic_ms() - trip.started_ms,
+        extras=bill.extras,
+        vendor_excess=bill.excess is not None,
     )

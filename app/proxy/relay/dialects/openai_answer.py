@@ -44,6 +44,7 @@ class _Answer(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: Raw = _ABSENT
     error: Any = None
+    service_tier: Any = None
 
 
 class PlainAnswer(msgspec.Struct, frozen=True):
@@ -53,6 +54,7 @@ class PlainAnswer(msgspec.Struct, frozen=True):
     sent: SentUsage | None
     finish_reason: str | None
     output: str
+    service_tier: str | None = None
 
     @property
     def usage(self) -> Usage | None:
@@ -73,6 +75,7 @@ _surrogate = re.compile(rb"\\u[dD][89a-fA-F]")
 _escape = re.compile(
     rb"\\(?:\\|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2}))"
 )
+_tier_name = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 _answer = msgspec.json.Decoder(_Answer)
 _fields = msgspec.json.Decoder(dict[str, Raw])
@@ -95,7 +98,7 @@ def read_plain(body: bytes, public_model: str, rules: UsageRules = OPENAI_RULES)
     spent = usage is not None and usage.output_tokens > 0
     if not spent and finish != "content_filter" and not any(says(choice.message) for choice in choices):
         raise BrokenAnswer("empty answer", usage)
-    return PlainAnswer(_renamed(body, answer.model, public_model), sent, finish, "".join(output))
+    return PlainAnswer(_renamed(body, answer.model, public_model), sent, finish, "".join(output), _tier(answer))
 
 
 def shown_body(answer: PlainAnswer, billed: Usage) -> bytes:
@@ -128,13 +131,15 @@ class StreamReader:
         self._wants_usage = wants_usage
         self._answers = answers
         self._rules = rules
-        self._finished: set[int] = set()
+        self._begun: dict[int, int] = {}  # by choice: the frame that was the first with something of it
+        self._finished: dict[int, int] = {}  # by choice: the frame that said why it ended
         self._sent: SentUsage | None = None
         # The vendor's usage chunk and what it says, held back until the request is settled.
         self._usage_chunk: tuple[bytes, SentUsage | None] | None = None
         self._is_usage_late = False  # nothing was generated after it
         self._is_ended = False
         self.finish_reason: str | None = None
+        self.service_tier: str | None = None
         self._output = io.StringIO()  # a list of small texts would take ten times the memory
         self._id: str | None = None
         self.output_letters = 0
@@ -171,10 +176,13 @@ class StreamReader:
         choices = chunk.choices or []
         content = False
         self._id = self._id or chunk.id
+        if chunk.service_tier is not None:
+            self.service_tier = _tier(chunk) or self.service_tier
         for choice in choices:
             said = choice.delta or choice.message
+            self._begun.setdefault(choice.index, self.frames + 1)
             if choice.finish_reason:
-                self._finished.add(choice.index)
+                self._finished.setdefault(choice.index, self.frames + 1)
                 self.finish_reason = choice.finish_reason
             if says(said):
                 content = True
@@ -205,21 +213,29 @@ class StreamReader:
         payload, sent = self._usage_chunk
         return b"data: %b\n\n" % _one_line(payload if _is_billed(sent, billed) else _with_usage(payload, billed))
 
-    def closing_events(self, created_s: int, request_id: str) -> bytes:
-        """What ends an answer that is broken off for lack of credit, as a vendor ends one at its limit of tokens."""
+    def closing_events(self, created_s: int, request_id: str, sent_frames: int) -> bytes:
+        """What ends an answer that is broken off after so many frames, as a vendor ends one at its limit of tokens."""
         return b"".join(
-            b"data: " + _encode(self._closing_chunk(index, created_s, request_id)) + b"\n\n"
+            b"data: " + _encode(self._closing_chunk(index, created_s, request_id, sent_frames)) + b"\n\n"
             for index in range(self._answers)
-            if index not in self._finished
+            if self._finished.get(index, sent_frames + 1) > sent_frames
         )
 
-    def _closing_chunk(self, index: int, created_s: int, request_id: str) -> dict[str, Any]:
+    def _closing_chunk(self, index: int, created_s: int, request_id: str, sent_frames: int) -> dict[str, Any]:
+        """A choice of which nothing was sent begins with it: clients take the role from its first chunk."""
+        is_begun = self._begun.get(index, sent_frames + 1) <= sent_frames
         return {
             "id": self._id or f"chatcmpl-{request_id}",
             "object": "chat.completion.chunk",
             "created": created_s,
             "model": self._public_model,
-            "choices": [{"index": index, "delta": {}, "finish_reason": "length"}],
+            "choices": [
+                {
+                    "index": index,
+                    "delta": {} if is_begun else {"role": "assistant", "content": ""},
+                    "finish_reason": "length",
+                }
+            ],
         }
 
     def _write(self, generated: list[str]) -> None:
@@ -311,6 +327,12 @@ def _decode_any(body: bytes) -> _Answer:
         if _surrogate.search(body) is None:
             raise
         return _answer.decode(_with_whole_characters(body))
+
+
+def _tier(answer: _Answer) -> str | None:
+    """The tier that the vendor served, where it names one that may be one."""
+    tier = answer.service_tier
+    return tier if isinstance(tier, str) and _tier_name.fullmatch(tier) else None
 
 
 def _with_whole_characters(body: bytes) -> bytes:
