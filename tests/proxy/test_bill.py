@@ -1,13 +1,14 @@
 """What a request comes to: the vendor's count, else an honest estimate; nothing where nobody served it."""
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
 
 from app.base.receipt import Ending, Extras, Policy, Usage
 from app.catalog.pricing import Cost, Prices, Sale
-from app.proxy.records import Delivered, Order, Try
+from app.proxy.records import Delivered, MediaPart, Order, Try
 from app.proxy.settlement.bill import Bill, make_bill
 from app.proxy.settlement.estimate import media_tokens
 from app.proxy.settlement.policies import Policies, status_of
@@ -99,13 +100,13 @@ async def test_an_answer_that_was_ended_at_its_limit_is_charged_as_it_was_delive
     assert (bill.usage.output_tokens, bill.policy) == (0, "full")
 
 
-async def test_a_count_of_ours_is_not_held_against_a_vendor_without_a_limit() -> None:
-    """Nor a long answer whose hold stopped growing because of the wallet, or of a customer who had gone."""
-    assert (await _bill(bound=10, usage=None, output="word " * 100)).excess is None
-    long = Usage(input_tokens=10, output_tokens=100)
-    for ending in ("out_of_credit", "client_gone"):
-        assert (await _bill(bound=10, ending=ending, usage=long)).excess is None
-    assert (await _bill(bound=10, usage=long)).excess is not None
+@pytest.mark.parametrize("ending", ["finished", "out_of_credit", "client_gone", "cut"])
+async def test_whatever_goes_beyond_the_bound_is_told(ending: Any) -> None:
+    """Every answer has a bound that its vendor was told, or that its model declares: by the vendor's own count or ours,
+    beyond is beyond."""
+    assert (await _bill(bound=10, ending=ending, usage=None, output="word " * 100)).excess is not None
+    assert (await _bill(bound=10, ending=ending, usage=Usage(input_tokens=10, output_tokens=11))).excess is not None
+    assert (await _bill(bound=10, ending=ending, usage=Usage(input_tokens=10, output_tokens=10))).excess is None
 
 
 EXTRA_SALE = Sale(
@@ -132,7 +133,7 @@ async def test_the_tier_that_was_served_is_charged(
     """Unless nobody asked for it; what the vendor takes for it stands on the attempt then."""
     asking = msgspec.structs.replace(order(), extras=Extras(**asked))
     cost = Cost("prc_2", Prices(input=500_000, output=2_000_000, service_tiers={"priority": 3_000_000}))
-    channel = make_channel(costs={"vendor-small": cost})
+    channel = make_channel(costs={"vendor-small": cost}, priced_fields={"service_tier": "pass", "plugins": "pass"})
     delivered = _delivered(channel=channel, tries=(served_by(channel),), service_tier=served)
     bill = await make_bill(asking, delivered, EXTRA_SALE, Policies(), 4096)
     assert (bill.extras.service_tier, bill.extras.fields) == (charged, asked.get("fields", ()))
@@ -142,35 +143,39 @@ async def test_the_tier_that_was_served_is_charged(
     assert (bill.attempts[0].extras is not None) == (bill.excess is not None) == is_beyond
 
 
+async def test_what_a_channel_drops_is_not_charged() -> None:
+    """The vendor never saw it."""
+    asking = msgspec.structs.replace(order(), extras=Extras(service_tier="priority", fields=("plugins",)))
+    bill = await make_bill(asking, _delivered(service_tier="priority"), EXTRA_SALE, Policies(), 4096)
+    assert (bill.amount_nano, bill.extras.fields, bill.extras.service_tier) == (40, (), None)
+
+
 async def test_pictures_count_where_the_vendor_sends_no_usage() -> None:
-    """1,105 tokens each, never more than is held for them."""
-    picture = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
-    asked = order(messages=[{"role": "user", "content": [picture, picture]}])
+    """1,105 tokens each."""
+    asked = _with_media([MediaPart("image", "messages[0].content[0]")] * 2, 2 * 48_169)
     bill = await _bill(asked, usage=None, output="A cat.")
-    assert 2 * 1_105 <= bill.usage.input_tokens < 2 * 1_105 + 20
+    assert 2 * 1_105 <= bill.usage.input_tokens < 2 * 1_105 + 50
 
 
-class Part(msgspec.Struct):
-    """Of a prompt, and no text."""
-
-    kind: Literal["image", "audio", "file", "video"]
-    bound: int
-    size: int = 0
+def _with_media(parts: Sequence[MediaPart], held: int) -> Order:
+    asked = order()
+    return msgspec.structs.replace(asked, media=tuple(parts), media_tokens=held, input_bound=asked.input_bound + held)
 
 
 @pytest.mark.parametrize(
-    ("parts", "tokens"),
+    ("parts", "held", "tokens"),
     [
-        ([], 0),
-        ([Part("image", 48_169)], 1_105),
-        ([Part("image", 85), Part("image", 1_200)], 85 + 1_105),
-        ([Part("audio", 10_000, 10_241)], 11),
-        ([Part("audio", 5, 10_240)], 5),
-        ([Part("file", 3_000, 9_000)], 3_000),
+        ([], 0, 0),
+        ([MediaPart("image", "a")], 48_169, 1_105),
+        ([MediaPart("image", "a"), MediaPart("image", "b", detail="low")], 1_190, 1_190),
+        ([MediaPart("audio", "a", 10_241)], 10_241, 11),
+        ([MediaPart("audio", "a")], 3_000, 3_000),
+        ([MediaPart("image", "a"), MediaPart("file", "b", 500)], 4_000, 4_000),
     ],
 )
-def test_what_media_usually_take(parts: list[Part], tokens: int) -> None:
-    assert media_tokens(parts) == tokens
+def test_what_media_usually_take(parts: list[MediaPart], held: int, tokens: int) -> None:
+    """Never more than was held; what nobody can guess takes that."""
+    assert media_tokens(_with_media(parts, held)) == tokens
 
 
 async def test_a_book_multiplies_the_sale_and_not_the_cost() -> None:

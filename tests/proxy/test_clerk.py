@@ -2,6 +2,7 @@
 the disk."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ from tests.quota.till import SHARDS, Till
 
 SALE = Sale("prc_1", Prices(input=0, output=0, request=40))
 DELIVERED = Delivered(ending="finished", http_status=200, channel=None, tries=(), usage=None, finish_reason="stop")
+
+
+def _clerk(gate: Gate, spool: Spool, clock: Callable[[], int]) -> Clerk:
+    """Who is never told that a request is on the books."""
+    return Clerk(gate, Leases(gate), spool, Policies(), never, SHARDS, ignore_budgets, Unposted(), clock=clock)
 
 
 async def begin(till: Till) -> Trip:
@@ -169,7 +175,7 @@ async def test_while_redis_is_away_nothing_counts_as_refused(tmp_path: Path, til
     nobody = Wire("redis://127.0.0.1:1", deadline_s=0.05)
     await nobody.open()
     gate = Gate(nobody, 60_000)
-    clerk = Clerk(gate, Leases(gate), spool, Policies(), never, SHARDS, ignore_budgets, Unposted(), clock=clock)
+    clerk = _clerk(gate, spool, clock)
     await till.warm(1_000)
     await till.admit("req_1", nano=100)
     await spool.keep(spooled(till, "req_1"))

@@ -30,9 +30,10 @@ from app.proxy.admission import AdmissionDesk, Crowd
 from app.proxy.journey import Headers, Journey, Visit
 from app.proxy.records import Order, Plan
 from app.proxy.relay import Relay
+from app.proxy.relay.providers import count_like_openai
 from app.proxy.relay.sandbox import SandboxTransport
 from app.proxy.relay.vendors import VendorTransport
-from app.proxy.settlement import Clerk, Leases, Policies, Spool
+from app.proxy.settlement import Clerk, Leases, Policies, Spool, Unposted
 from app.quota.gate import Admitted, Gate, Refused
 from app.quota.rules import NO_TRACE, Rules
 from app.quota.seats import Seats
@@ -140,8 +141,10 @@ class WatchedGate(Gate):
         self.held_nano = hold_nano if isinstance(answer, Admitted) else 0
         return answer
 
-    async def extend(self, slots: Slots, request_id: str, more_nano: int, trace: str = NO_TRACE) -> bool:
-        is_held = await super().extend(slots, request_id, more_nano, trace)
+    async def extend(
+        self, slots: Slots, request_id: str, more_nano: int, trace: str = NO_TRACE, draft: bytes = b""
+    ) -> bool:
+        is_held = await super().extend(slots, request_id, more_nano, trace, draft)
         self.held_nano += more_nano if is_held else 0
         return is_held
 
@@ -195,11 +198,13 @@ class House:
         snapshot = build_snapshot([MODEL], [channel])
         self.journey = Journey(
             keyring=Keyring(self._find_key, SHARDS, Guesses()),
-            desk=AdmissionDesk(self.gate, self._nothing, self._nothing, ignore_budgets),
+            desk=AdmissionDesk(self.gate, self._nothing, self._nothing, ignore_budgets, count_like_openai),
             crowd=Crowd(Seats(wire), LEASE_MS),
             dispatcher=Planner(),
             relay=self.relay,
-            clerk=Clerk(self.gate, leases, Spool(spool), Policies(), self._is_posted, SHARDS, ignore_budgets),
+            clerk=Clerk(
+                self.gate, leases, Spool(spool), Policies(), self._is_posted, SHARDS, ignore_budgets, Unposted()
+            ),
             leases=leases,
             gate=self.gate,
             snapshot=lambda: snapshot,
@@ -229,7 +234,7 @@ class House:
     async def _find_key(self, secret_digest: bytes) -> Key | None:
         return self._keys.get(secret_digest)
 
-    async def _is_posted(self, request_id: str) -> bool:
+    async def _is_posted(self, request_id: str, account_id: str) -> bool:
         return False
 
     async def _nothing(self, *_: object) -> None:

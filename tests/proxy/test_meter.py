@@ -15,8 +15,10 @@ SALE = Sale("prc_1", Prices(input=0, output=NANO_A_TOKEN * 1_000_000))
 
 
 async def open_meter(till: Till, balance: int, held_tokens: int, **fields: object) -> Meter:
+    """Of an answer without a limit of the customer's, so that the vendor was told what is held, unless `fields` has
+    another."""
     await till.warm(balance)
-    imposed = fields.pop("imposed_limit", None)
+    imposed = fields.pop("imposed_limit", None if fields else held_tokens)
     asked = msgspec.structs.replace(order(**fields), imposed_limit=imposed)
     await till.admit(asked.request_id, nano=held_tokens * NANO_A_TOKEN)
     caller = Caller(
@@ -57,6 +59,15 @@ async def test_an_answer_with_a_limit_is_watched_for_a_vendor_that_ignores_it(ti
     assert not await meter.extend(len(said), None, lambda: said)
     assert (meter.held_tokens, meter.beyond_limit) == (100, True)
     assert (await till.wallet()).held_nano == 1_000
+
+
+async def test_the_most_that_a_model_can_give_is_a_limit_too(till: Till) -> None:
+    """It is held as a whole, so the hold does not grow."""
+    meter = await open_meter(till, 10_000_000, 100, imposed_limit=None)
+    assert meter.covers(3 * 264 + 2, 900_000_000)
+    said = "one two three " * 100
+    assert not await meter.extend(len(said), None, lambda: said)
+    assert (meter.held_tokens, meter.beyond_limit) == (100, True)
 
 
 async def test_a_vendor_that_ignores_an_imposed_limit_is_ended_too(till: Till) -> None:
@@ -100,7 +111,7 @@ async def test_what_nobody_watched_is_held_at_the_end(till: Till) -> None:
 
 def events(*words: str, counted: int | None = None) -> list[Event]:
     lengths = [len("".join(words[: place + 1])) for place in range(len(words))]
-    return [Event(b"", letters, counted, False) for letters in lengths]
+    return [Event(b"", letters, counted) for letters in lengths]
 
 
 async def test_of_a_segment_so_much_is_sent_as_the_hold_pays_for(till: Till) -> None:

@@ -20,6 +20,7 @@ OLDER, NEWER, BOTH = ("max_tokens",), ("max_completion_tokens",), NAMES
 READS = {
     "openai": NEWER,
     "openai_compatible": BOTH,
+    "dashscope": OLDER,
     "deepseek": OLDER,
     "gemini": OLDER,
     "groq": NEWER,

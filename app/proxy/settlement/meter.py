@@ -25,9 +25,8 @@ __all__ = ["Meter"]
 
 log = logging.getLogger("tollgate.settlement")
 
-# A token is rarely less than three bytes of text, but a vendor that was told a limit keeps it: there is less to
-# suspect.
-_BYTES_A_TOKEN = 6
+# A token is rarely less than three bytes of text.
+_BYTES_A_TOKEN = 3
 _STEP_TOKENS = 1024
 _LAST_STEP_TOKENS = 32
 # Vendors count a little differently, and some end an answer a little late.
