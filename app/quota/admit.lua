@@ -7,7 +7,7 @@
 --       {'budget', subject, counter, left, ms until it frees (-1: never), used, start of its window (ms)}
 --       {'credit', available (nano)}
 --       {'void'}: it was taken back before it came
-local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'g')
+local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'g', 'l')
 if not wallet[1] then return {'cold'} end
 local hold, tokens = tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')
@@ -110,6 +110,14 @@ for i, rule in ipairs(rules) do
 end
 if short or refusal then return short or refusal end
 local available = wallet[1] - wallet[2] - wallet[3]
+if wallet[5] then
+  -- What has expired pays for nobody who comes now, but for what runs: it may have counted on it.
+  local expired = 0
+  for left, expires in string.gmatch(wallet[5], ':(%d+):(%d+):%d') do
+    if expires ~= '0' and tonumber(expires) <= now_ms then expired = expired + left end
+  end
+  available = available - math.max(0, expired - wallet[2])
+end
 if hold > available or available < 0 then return {'credit', format('%.0f', available)} end
 
 local text = format('%s %s %.0f %s', ARGV[2], ARGV[3], now_us, ARGV[5])

@@ -3,11 +3,20 @@
 -- ARGV  request, more (nano), draft of the receipt as it is now (empty: as it was)
 -- ->    {'ok'} | {'credit'} | {'ended'}
 local hold = redis.call('HGET', KEYS[2], ARGV[1])
-local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f')
+local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'l')
 if not hold then return {'ended'} end
 local more = tonumber(ARGV[2])
 -- A wallet that is about to be rebuilt counts its holds then.
-if more > 0 and wallet[1] and more > wallet[1] - wallet[2] - wallet[3] then return {'credit'} end
+local function expired() -- what of the lots pays for nobody any more: beyond what runs holds
+  local clock, sum = redis.call('TIME'), 0
+  for left, expires in string.gmatch(wallet[4], ':(%d+):(%d+):%d') do
+    if expires ~= '0' and tonumber(expires) <= clock[1] * 1000 + clock[2] / 1000 then sum = sum + left end
+  end
+  return math.max(0, sum - wallet[2])
+end
+if more > 0 and wallet[1] and more > wallet[1] - wallet[2] - wallet[3] - (wallet[4] and expired() or 0) then
+  return {'credit'}
+end
 
 local nano, rest, since_us, trace = string.match(hold, '^(%d+)( %d+ (%d+) (%S+) .*)$')
 local grows, i = {}, 0

@@ -1,4 +1,5 @@
--- Takes an expired lot out of the wallet, once: what running requests hold stays until they have ended.
+-- Takes an expired lot out of the wallet, once: of the expired lots, in their order, so much stays as running requests
+-- hold, until they have ended.
 -- KEYS  wallet receipts      ARGV  lot, movement (JSON)
 -- ->    {'ok', taken (nano), what remains of the lot (nano)}; both 0 where it is gone, or has not expired | {'cold'}
 local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'l')
@@ -6,13 +7,18 @@ if not wallet[1] then return {'cold'} end
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local taken, remains, lots = 0, 0, {}
+local held = tonumber(wallet[2])
 for lot in string.gmatch(wallet[3] or '', '%S+') do
   local id, left, expires, promo = string.match(lot, '^([^:]+):(%d+):(%d+):(%d)$')
-  if id == ARGV[1] and tonumber(expires) > 0 and tonumber(expires) <= now_ms then
+  if tonumber(expires) > 0 and tonumber(expires) <= now_ms then
     left = tonumber(left)
-    taken = math.min(left, math.max(0, wallet[1] - wallet[2]))
-    remains = left - taken
-    lot = remains > 0 and string.format('%s:%.0f:%s:%s', id, remains, expires, promo) or nil
+    local kept = math.min(left, held)
+    held = held - kept
+    if id == ARGV[1] then
+      taken = math.min(left - kept, math.max(0, wallet[1] - wallet[2]))
+      remains = left - taken
+      lot = remains > 0 and string.format('%s:%.0f:%s:%s', id, remains, expires, promo) or nil
+    end
   end
   lots[#lots + 1] = lot
 end

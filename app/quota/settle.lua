@@ -86,8 +86,18 @@ end
 local entry = {'r', ARGV[4]}
 local unpaid, balance = 0, 0
 if wallet[1] then
-  -- Other requests' holds are theirs: this one may spend its own hold and what nobody holds.
-  local affordable = math.max(0, wallet[1] - wallet[2] - wallet[3] + held)
+  -- Other requests' holds are theirs: this one may spend its own hold and what nobody holds. A lot pays for requests
+  -- that came before it expired.
+  local came_ms, expired = since_us / 1000, 0
+  if wallet[5] then
+    local clock = redis.call('TIME')
+    local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+    if not hold then came_ms = now_ms end
+    for left, expires in string.gmatch(wallet[5], ':(%d+):(%d+):%d') do
+      if expires ~= '0' and tonumber(expires) <= now_ms then expired = expired + left end
+    end
+  end
+  local affordable = math.max(0, wallet[1] - wallet[2] - wallet[3] - math.max(0, expired - wallet[2]) + held)
   unpaid = math.max(0, charge - affordable)
   local paid = charge - unpaid
   balance = wallet[1] - paid
@@ -95,8 +105,9 @@ if wallet[1] then
   if paid > 0 and wallet[5] and wallet[5] ~= '' then
     -- Credits that are given away or expire are spent first, in the order they stand; the entry says how much of each.
     local left, lots, spent = paid, {}, {}
-    for id, remaining, rest in string.gmatch(wallet[5], '([^: ]+):(%d+):(%d+:%d)') do
-      local take = math.min(left, tonumber(remaining))
+    for id, remaining, rest, expires in string.gmatch(wallet[5], '([^: ]+):(%d+):((%d+):%d)') do
+      local is_over = expires ~= '0' and tonumber(expires) <= came_ms
+      local take = is_over and 0 or math.min(left, tonumber(remaining))
       left = left - take
       if take > 0 then spent[#spent + 1] = id .. ':' .. whole(take) end
       if remaining - take > 0 then lots[#lots + 1] = id .. ':' .. whole(remaining - take) .. ':' .. rest end

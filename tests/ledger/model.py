@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor
 
+from app.base.clock import now_ms
+
 __all__ = ["WALLET_MOST", "Account", "Books", "Credit", "Entry", "Live", "Lot", "Purse", "Request", "price"]
 
 WALLET_MOST = 2**53 - 1
@@ -37,6 +39,9 @@ class Lot:
     def place(self) -> tuple[bool, float, str]:
         """In the order of spending."""
         return (not self.promo, float("inf") if self.expires_ms is None else self.expires_ms, self.id)
+
+    def is_over(self, at_ms: int) -> bool:
+        return self.expires_ms is not None and self.expires_ms <= at_ms
 
     @property
     def text(self) -> str:
@@ -64,6 +69,10 @@ class Purse:
                 parts[lot.id] = part
                 amount -= part
         return parts
+
+    def split_at(self, amount: int, at_ms: int) -> dict[str, int]:
+        """The same from lots that had not expired then."""
+        return self.split(amount, [lot.id for lot in self.lots if not lot.is_over(at_ms)])
 
     def take(self, amount: int, parts: dict[str, int]) -> int:
         """How much of it was given away money."""
@@ -120,8 +129,10 @@ class Account:
 
     @property
     def available(self) -> int:
+        """What has expired pays for nobody who comes now, but for what runs."""
         assert self.live is not None
-        return self.live.balance - self.held - self.live.floor
+        expired = sum(lot.left for lot in self.live.lots if lot.is_over(now_ms()))
+        return self.live.balance - self.held - self.live.floor - max(0, expired - self.held)
 
 
 @dataclass
@@ -135,6 +146,7 @@ class Request:
     losses: int
     bound: tuple[int, int]
     hold: int | None
+    since_ms: int = field(default_factory=now_ms)
     overdue: int = 0
     charge: "Entry | None" = None
     settlement: object = None
@@ -273,7 +285,7 @@ class Books:
         else:
             affordable = max(0, account.available + (request.hold or 0))
             entry.unpaid = max(0, entry.amount - affordable)
-            entry.parts = live.split(entry.taken)
+            entry.parts = live.split_at(entry.taken, now_ms() if request.hold is None else request.since_ms)
             live.take(entry.taken, entry.parts)
             balance = live.balance
         account.held -= request.hold or 0
@@ -298,8 +310,11 @@ class Books:
     def debit(self, account: Account, entry_id: str, amount: int) -> None:
         live = account.live
         assert live is not None
-        parts = live.split(amount)
-        live.take(amount, parts)
+        self._debit(account, entry_id, amount, live.split_at(amount, now_ms()))
+
+    def _debit(self, account: Account, entry_id: str, amount: int, parts: dict[str, int]) -> None:
+        assert account.live is not None
+        account.live.take(amount, parts)
         self.streams[account.shard].append(Entry(entry_id, account, "adjustment", amount, parts=parts))
 
     def pass_time(self, ms: int) -> None:
@@ -325,8 +340,13 @@ class Books:
         self.warm(account)
         live = account.live
         assert live is not None
-        lot = next((each for each in live.lots if each.id == lot_id), None)
-        taken = min(lot.left, max(0, live.balance - account.held)) if lot else 0
+        held, taken = account.held, 0
+        for lot in live.lots:
+            if lot.is_over(now_ms()):
+                kept = min(lot.left, held)
+                held -= kept
+                if lot.id == lot_id:
+                    taken = min(lot.left - kept, max(0, live.balance - account.held))
         if taken:
             live.take(taken, {lot_id: taken})
             self.streams[account.shard].append(Entry(None, account, "lapse", taken, parts={lot_id: taken}))
@@ -371,7 +391,7 @@ class Books:
         for debit in lost:
             if debit.id not in self.posted:
                 assert debit.id is not None
-                self.debit(account, debit.id, debit.amount)
+                self._debit(account, debit.id, debit.amount, live.split(debit.amount))
 
     def lose_redis(self) -> None:
         """Wallets, holds, and what was not posted yet; but debits, which the database has too, are taken again."""

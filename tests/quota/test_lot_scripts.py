@@ -78,8 +78,9 @@ async def test_only_what_has_expired_lapses(till: Till, lot: str) -> None:
 
 async def test_what_is_held_lapses_when_it_is_free(till: Till) -> None:
     """A running request may still spend it; what it leaves goes with the next call."""
-    await _warm(till, 300, EXPIRED)
+    await _warm(till, 300, f"ent_9:300:{FAR}:0")
     await till.admit("req_1", nano=250)
+    await till.give_lots(EXPIRED)
     assert await till.wallets.lapse(till.account_id, "ent_9", b"movement") == (50, 250)
     assert await till.wallets.lapse(till.account_id, "ent_9", b"movement") == (0, 250)
     await till.settle("req_1", nano=100)
