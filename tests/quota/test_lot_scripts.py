@@ -1,9 +1,11 @@
 """Lots in a wallet: brought by credits into their place, lapsed when they have expired, spent by what is taken back."""
 
+import asyncio
 import itertools
 
 import pytest
 
+from app.base.clock import now_ms
 from app.quota.wallets import Wallet
 from tests.quota.till import Till
 
@@ -80,7 +82,8 @@ async def test_what_is_held_lapses_when_it_is_free(till: Till) -> None:
     """A running request may still spend it; what it leaves goes with the next call."""
     await _warm(till, 300, f"ent_9:300:{FAR}:0")
     await till.admit("req_1", nano=250)
-    await till.give_lots(EXPIRED)
+    await till.give_lots(f"ent_9:300:{now_ms() + 2}:0")
+    await asyncio.sleep(0.02)
     assert await till.wallets.lapse(till.account_id, "ent_9", b"movement") == (50, 250)
     assert await till.wallets.lapse(till.account_id, "ent_9", b"movement") == (0, 250)
     await till.settle("req_1", nano=100)
