@@ -9,6 +9,7 @@ import msgspec
 from app.base.money import MULTIPLIER_ONE
 
 __all__ = [
+    "BOOKKEEPERS",
     "NO_EXTRAS",
     "Attempt",
     "Draft",
@@ -21,6 +22,9 @@ __all__ = [
     "Usage",
     "UsageSource",
 ]
+
+# The consumer group of a shard's stream: what it has acknowledged is in the database.
+BOOKKEEPERS = b"books"
 
 Status = Literal["ok", "failed", "cancelled", "expired"]
 UsageSource = Literal["upstream", "estimated", "none"]

@@ -18,7 +18,7 @@ from app.ledger.reports import WholeReceipt, find_whole_receipt, for_customers
 
 __all__ = ["JournalController"]
 
-_KINDS = ("credit", "usage", "lapse", "adjustment", "refund", "credit_line")
+_KINDS = ("credit", "usage", "lapse", "adjustment", "refund", "credit_line", "repair")
 
 
 class JournalController(Controller):

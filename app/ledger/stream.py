@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from app.base.receipt import BOOKKEEPERS
 from app.base.wire import Reply, Script, StoreError, Wire
 from app.ledger.items import Item, read_item
 from app.ledger.redis_side import StreamEntry
@@ -17,7 +18,6 @@ __all__ = ["Entry", "ReceiptStreams", "read_entry"]
 
 log = logging.getLogger("tollgate.bookkeeper")
 
-_GROUP = b"books"
 # One name for all: what a bookkeeper that died had taken, the next one finds under its own.
 _CONSUMER = b"books"
 _COUNT_A_SHARD = 500
@@ -58,7 +58,7 @@ class ReceiptStreams:
         """Makes the group where it is missing: at the first start, or when Redis was emptied."""
         for stream in self._streams:
             try:
-                await self._wire.call(b"XGROUP", b"CREATE", stream, _GROUP, b"0", b"MKSTREAM", at=stream)
+                await self._wire.call(b"XGROUP", b"CREATE", stream, BOOKKEEPERS, b"0", b"MKSTREAM", at=stream)
             except StoreError as error:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
@@ -83,7 +83,7 @@ class ReceiptStreams:
             taken.setdefault(entry.stream, []).append(entry.id)
         acknowledged = 0
         for stream, ids in taken.items():
-            acknowledged += await self._wire.call(b"XACK", stream, _GROUP, *ids)
+            acknowledged += await self._wire.call(b"XACK", stream, BOOKKEEPERS, *ids)
         return acknowledged == sum(map(len, taken.values()))
 
     async def set_aside(self, entry: Entry) -> None:
@@ -94,7 +94,7 @@ class ReceiptStreams:
     async def trim(self) -> None:
         """Drops what is posted and older than KEEP_MS; never what is not acknowledged."""
         for stream in self._streams:
-            await self._wire.run(_TRIM, (stream,), _GROUP, KEEP_MS)
+            await self._wire.run(_TRIM, (stream,), BOOKKEEPERS, KEEP_MS)
 
     async def _read_group(self, after: bytes) -> list[Entry]:
         first, *others = self._wire.together(self._streams)
@@ -111,7 +111,7 @@ class ReceiptStreams:
 
     async def _read_streams(self, streams: Sequence[bytes], after: bytes) -> Reply:
         command: Sequence[bytes | int] = (
-            *(b"XREADGROUP", b"GROUP", _GROUP, _CONSUMER, b"COUNT", _COUNT_A_SHARD, b"STREAMS"),
+            *(b"XREADGROUP", b"GROUP", BOOKKEEPERS, _CONSUMER, b"COUNT", _COUNT_A_SHARD, b"STREAMS"),
             *streams,
             *(after for _ in streams),
         )

@@ -49,7 +49,7 @@ entries = Table(
     "entries",
     metadata,
     Column("id", _Id, primary_key=True),
-    # credit, usage, costs (of no account), lapse, adjustment, refund, credit_line
+    # credit, usage, costs (of no account), lapse, adjustment, refund, credit_line, repair (moves nothing)
     Column("kind", String(20), nullable=False),
     Column("account_id", _Id, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),

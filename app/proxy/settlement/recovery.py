@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 from app.base.errors import ServiceUnavailable
+from app.base.receipt import BOOKKEEPERS
 from app.base.wire import StoreError
 from app.proxy.settlement.clerk import Clerk
 from app.proxy.settlement.unposted import Unposted
@@ -20,7 +21,6 @@ log = logging.getLogger("tollgate.settlement")
 _LOOK_EVERY_S = 0.5
 _AGAIN_S = 0.1
 _AT_ONCE = 100
-_GROUP = b"books"
 
 
 class LookAtEpochs(Protocol):
@@ -90,7 +90,7 @@ class Recovery:
         waiting = self._unposted.shards
         epochs = await self._look({*waiting, *self._gate.open_shards})
         for number in waiting:
-            posted = await self._gate.posted(shard_keys(number), _GROUP)
+            posted = await self._gate.posted(shard_keys(number), BOOKKEEPERS)
             # The stream of another epoch may have come further, without the entries that are kept here.
             if posted.epoch == epochs[number] and number not in self._changed:
                 self._unposted.posted(number, posted.up_to)

@@ -1,0 +1,43 @@
+"""Redis takes an admission and its answer is lost: the customer is told that nothing was charged, and nothing is."""
+
+import os
+import signal
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.journeys.rough import OpenShop, works
+from tests.servers import DurableRedis
+from tests.waiting import until
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[DurableRedis]:
+    server = DurableRedis(tmp_path / "redis")
+    yield server
+    if server.process.poll() is None:
+        server.process.send_signal(signal.SIGCONT)
+    server.kill()
+
+
+@pytest.mark.parametrize("policy", ["full", "free"])
+def test_a_lost_admission_is_taken_back(open_shop: OpenShop, redis: DurableRedis, policy: str) -> None:
+    """Whatever an expired hold would be charged, this one does not live to expire; each retry leaves nothing."""
+    shop = open_shop(TOLLGATE_REDIS_URL=redis.url, TOLLGATE_POLICY_EXPIRED=policy, TOLLGATE_LEASE_SECONDS="60")
+    model, customer = shop.model(shop.vendor()), shop.customer()
+    assert customer.chat(model).status_code == 200
+    (paid,) = shop.operator.wait_receipts(1, account_id=customer.account_id)
+
+    os.kill(redis.process.pid, signal.SIGSTOP)
+    answers = [customer.chat(model) for _ in range(2)]
+    os.kill(redis.process.pid, signal.SIGCONT)
+
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert "Nothing was charged" in answers[0].json()["error"]["message"]
+    until(lambda: shop.operator.held(customer.account_id) == 0, "nothing is held any more", 10)
+    assert shop.operator.balance(customer.account_id) == customer.credit - Decimal(paid["amount"])
+    until(lambda: works(customer, model), "requests are served again", 10)
+    assert len(shop.operator.wait_receipts(2, account_id=customer.account_id)) == 2
+    shop.operator.assert_books_agree()
