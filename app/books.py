@@ -156,7 +156,8 @@ class Books:
         """
         if await self._is_in_database(request_id):
             return True
-        look = await self.wallets.look(shard_of(account_id, self.shards), [])
+        number = shard_of(account_id, self.shards)
+        look = await self.wallets.look(number, [], await self.wallets.posted_up_to(number))
         streamed = map(read_entry, look.entries)
         if any(isinstance(item, StreamedReceipt) and item.id == request_id for item in streamed):
             return True

@@ -44,6 +44,7 @@ class Counters:
         number = shard_of(account_id, self._books.shards)
         now = now_ms()
         known: dict[_Asked, Used] = {}
+        posted_up_to = await self._books.wallets.posted_up_to(number)  # so the snapshot has all up to there
         async with self._books.database.read() as db:
             for subject, counters in zip(rules.subjects, rules.counters, strict=True):
                 scope = await _scope(db, account_id, subject)
@@ -51,17 +52,16 @@ class Counters:
                     start_ms = max(start for start in (0, *counter.starts) if start <= now)
                     known[subject, counter, scope, start_ms] = await used_in_books(db, scope, start_ms)
             # The stream is read after the books: what is posted meanwhile is in it, and not in this snapshot.
-            entries = await self._use.entries_after(number, b"")
+            last = await self._use.last_entry(number)
+            entries = await self._use.entries_between(number, posted_up_to, last)
             items = _items(entries)
             posted = await posted_items(db, items)
         _add(known, [item for item in items if item.id not in posted])
-        last = entries[-1].id if entries else b""
         for _ in range(_TRIES):
             if await self._use.seed(number, last, _seeds(known)):
                 return
-            later = await self._use.entries_after(number, last)
-            _add(known, _items(later))
-            last = later[-1].id if later else last
+            before, last = last, await self._use.last_entry(number)
+            _add(known, _items(await self._use.entries_between(number, before, last)))
         raise ServiceUnavailable
 
 

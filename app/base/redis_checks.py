@@ -5,6 +5,8 @@ Sources: the documents of INFO, CONFIG GET, and of persistence and replication o
 set-up can lose is in docs/redis.md.
 """
 
+from contextlib import suppress
+
 import msgspec
 
 from app.base.wire import Connected, StoreError
@@ -37,10 +39,12 @@ class RedisFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_facts(server: Connected) -> RedisFacts:
-    """Managed services refuse CONFIG: what it would tell stays unknown. Raises ServiceUnavailable."""
+    """Managed services refuse CONFIG, and a user may be refused INFO: what those would tell stays unknown. Raises
+    ServiceUnavailable."""
     said: dict[str, str] = {}
-    for section in ("server", "persistence", "replication"):
-        said |= _lines(await server.call(b"INFO", section))
+    with suppress(StoreError):
+        for section in ("server", "persistence", "replication"):
+            said |= _lines(await server.call(b"INFO", section))
     settings: dict[str, str] = {}
     for name in _ASKED:
         try:
@@ -72,8 +76,13 @@ def check_redis(facts: RedisFacts, replicas: int = 0, disk: int = 0) -> tuple[Fi
     """What of it does not fit, or can't be seen. `replicas` and `disk` are what the operator wants writes to wait
     for."""
     found = []
-    if facts.version is None or _version(facts.version) < _OLDEST:
-        found.append(Finding("version", f"Redis {facts.version or 'of an unknown version'} is older than 6.2."))
+    if facts.version is None:
+        text = (
+            "Redis does not say who it is (INFO): a server that takes its place without its last writes goes unnoticed."
+        )
+        found.append(Finding("identity_unknown", text))
+    elif _version(facts.version) < _OLDEST:
+        found.append(Finding("version", f"Redis {facts.version} is older than 6.2."))
     if facts.role not in ("master", None):
         found.append(Finding("role", "This Redis is a replica: it can't be written to."))
     found += _durability(facts)

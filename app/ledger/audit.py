@@ -3,9 +3,10 @@ the books is put right, and said."""
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from app.base.clock import monotonic_ms
 from app.base.database import Database
 from app.base.ids import shard_of
 from app.base.money import format_usd
@@ -18,6 +19,7 @@ __all__ = ["Audit", "Tell", "tell_nobody"]
 log = logging.getLogger("tollgate.bookkeeper")
 
 _SUSPECTS_A_ROUND = 500
+_TURN_EVERY_MS = 300_000
 
 
 class Tell(Protocol):
@@ -31,13 +33,18 @@ async def tell_nobody(kind: str, subject: str, details: dict[str, Any], once: st
 
 
 class Audit:
-    """Each round compares the suspects, and the wallets of one shard more."""
+    """Each round compares the suspects, and the wallets of one shard more until all had their turn; turns begin five
+    minutes apart."""
 
-    def __init__(self, database: Database, quota: QuotaSide, tell: Tell) -> None:
+    def __init__(
+        self, database: Database, quota: QuotaSide, tell: Tell, clock: Callable[[], int] = monotonic_ms
+    ) -> None:
         self._database = database
         self._quota = quota
         self._tell = tell
         self._suspects: dict[str, None] = {}
+        self._clock = clock
+        self._turn_at_ms = 0
         self._in_turn: list[list[str]] = []  # what is left of this turn: accounts, a shard at a time
 
     def suspect(self, entries: Iterable[Entry]) -> None:
@@ -51,8 +58,9 @@ class Audit:
             await self._repair(suspects, "Redis had lost writes")
             for account_id in suspects:
                 self._suspects.pop(account_id, None)
-        if not self._in_turn:
+        if not self._in_turn and self._clock() >= self._turn_at_ms:
             self._in_turn = await self._by_shard()
+            self._turn_at_ms = self._clock() + _TURN_EVERY_MS
         if self._in_turn:
             await self._repair(self._in_turn[-1], "found by the audit")
             self._in_turn.pop()

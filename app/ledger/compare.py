@@ -42,19 +42,20 @@ async def compare_wallets(
     database: Database, quota: QuotaSide, number: int, account_ids: Sequence[str]
 ) -> list[Compared]:
     """Those of the accounts whose wallets Redis has. Raises ServiceUnavailable."""
+    # The order matters: first how far the database is, then its snapshot, which has at least that, then Redis. What was
+    # settled in between is in the stream.
+    posted_up_to = await quota.posted_up_to(number)
     async with database.read() as db:
-        # The order matters: the database's snapshot first, then Redis. What was settled in between is in the stream.
         rows = {
             row.account_id: row
             for row in await db.execute(select(wallets).where(wallets.c.account_id.in_(account_ids)))
         }
         lots = await lots_of(db, account_ids)
-        look = await quota.look(number, account_ids)
+        look = await quota.look(number, account_ids, posted_up_to)
         items = streamed_items(look)
         posted = await posted_items(db, items)
         lost = await lost_debits(db, account_ids, items)
         holds = _by_account(look.holds)
-        last_entry = look.entries[-1].id if look.entries else b""
         found = []
         for account_id, wallet in look.wallets.items():
             if wallet is None or account_id not in rows:
@@ -67,7 +68,7 @@ async def compare_wallets(
             seen.add_lost(own_lots, waiting, lost.get(account_id, ()))
             seen.check_holds(own_holds, ended)
             await seen.check_terms(db)
-            found.append(seen.result(tuple(ended), last_entry))
+            found.append(seen.result(tuple(ended), look.last_entry))
         return found
 
 

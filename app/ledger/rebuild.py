@@ -21,11 +21,12 @@ async def rebuild_wallet(database: Database, quota: QuotaSide, account_id: str) 
     number = shard_of(account_id, quota.shards)
     await quota.settle_down(number)
     for _ in range(_TRIES):
+        posted_up_to = await quota.posted_up_to(number)  # so this snapshot has all that the look leaves out
         async with database.read() as db:
             wallet = await read_wallet(db, account_id)
             if wallet is None:
                 raise NotFound(f"There is no account `{account_id}`.")
-            look = await quota.look(number, [])
+            look = await quota.look(number, [], posted_up_to)
             items = streamed_items(look)
             mine = [item for item in items if item.account_id == account_id]
             posted = await posted_items(db, mine)
@@ -33,9 +34,8 @@ async def rebuild_wallet(database: Database, quota: QuotaSide, account_id: str) 
             ended = await ended_among(db, [hold for hold in look.holds if hold.account_id == account_id], items)
             lost = (await lost_debits(db, [account_id], items)).get(account_id, ())
         expected = expected_wallet(wallet, lots, (item for item in mine if item.id not in posted), lost)
-        last_entry = look.entries[-1].id if look.entries else b""
-        figures = (expected.balance_nano, expected.credit_number, expected.floor_nano, last_entry, expected.lots_text)
-        if await quota.warm(account_id, *figures, ended=ended, debits=expected.debits) != "moved":
+        figures = (expected.balance_nano, expected.credit_number, expected.floor_nano, look.last_entry)
+        if await quota.warm(account_id, *figures, expected.lots_text, ended=ended, debits=expected.debits) != "moved":
             return
     raise ServiceUnavailable
 

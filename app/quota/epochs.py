@@ -12,9 +12,10 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from hashlib import sha256
 
-from app.base.wire import Connected, Wire
+from app.base.wire import Connected, StoreError, Wire
 from app.quota.scripts import EPOCH
 from app.quota.slots import shard_keys
 
@@ -100,8 +101,9 @@ def _key(number: int) -> bytes:
 async def _identify(server: Connected) -> bytes:
     """One word. A server that tells neither of its ids can't be told from another: its word is `unknown`."""
     told: list[bytes] = []
-    for section in (b"server", b"replication"):
-        told += _IDENTITY.findall(await server.call(b"INFO", section))
+    with suppress(StoreError):  # a user who may not ask
+        for section in (b"server", b"replication"):
+            told += _IDENTITY.findall(await server.call(b"INFO", section))
     return sha256(b" ".join(told)).hexdigest()[:24].encode() if told else b"unknown"
 
 

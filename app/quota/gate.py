@@ -235,7 +235,7 @@ class Gate:
         lost = 0
         for request_id, hold in [*self._open.items()]:
             shard = hold.slots.shard
-            if shard.number == number:
+            if shard.number == number and request_id in self._open:  # it may have ended meanwhile
                 keys = (hold.slots.wallet, shard.holds, shard.leases, *use_keys(number, hold.trace))
                 lost += await self._wire.run(REHOLD, keys, request_id, hold.text(), hold.nano, self.lease_ms)
         return lost

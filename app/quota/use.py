@@ -65,10 +65,17 @@ class UseCounters:
         fields = {name.decode(): int(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
         return Use(int(now_us), fields, in_flight)
 
-    async def entries_after(self, number: int, entry_id: bytes) -> list[StreamEntry]:
-        """Of the shard's stream; from its start, where `entry_id` is empty."""
-        after = b"(" + entry_id if entry_id else b"-"
-        reply = await self._wire.call(b"XRANGE", shard_keys(number).receipts, after, b"+")
+    async def last_entry(self, number: int) -> bytes:
+        """The id of the last entry of a shard's stream; empty where it has none."""
+        reply = await self._wire.call(b"XREVRANGE", shard_keys(number).receipts, b"+", b"-", b"COUNT", 1)
+        return bytes(reply[0][0]) if reply else b""
+
+    async def entries_between(self, number: int, after: bytes, last: bytes) -> list[StreamEntry]:
+        """Of the shard's stream, beyond `after` (from its start, where that is empty), up to `last`."""
+        if not last:
+            return []
+        first = b"(" + after if after else b"-"
+        reply = await self._wire.call(b"XRANGE", shard_keys(number).receipts, first, last)
         return [StreamEntry(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in reply]
 
     async def seed(self, number: int, last_entry: bytes, seeds: Sequence[Seed]) -> bool:

@@ -6,9 +6,10 @@ from typing import Protocol
 
 import msgspec
 
+from app.base.receipt import BOOKKEEPERS
 from app.base.wire import Wire
 from app.quota.epochs import Epochs
-from app.quota.scripts import CREDIT, DEBIT, LAPSE, LOOK, OVERDUE, SETTLE, WARM
+from app.quota.scripts import CREDIT, DEBIT, LAPSE, LOOK, OVERDUE, POSTED, SETTLE, WARM
 from app.quota.slots import Slots, settle_keys, shard_keys, slots_of
 
 __all__ = ["LiveHold", "Look", "LostDebit", "OverdueHold", "StreamEntry", "Wallet", "Wallets"]
@@ -55,10 +56,12 @@ class LostDebit(Protocol):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """`wallets` are None where Redis does not have them; `holds` are those of the whole shard."""
+    """`wallets` are None where Redis does not have them; `holds` are those of the whole shard, and `last_entry` is the
+    last of its stream, empty where there is none."""
 
     entries: list[StreamEntry]
     holds: list[LiveHold]
+    last_entry: bytes
     wallets: dict[str, Wallet | None]
 
 
@@ -155,11 +158,18 @@ class Wallets:
         )
         return reply.decode()
 
-    async def look(self, number: int, account_ids: Sequence[str]) -> Look:
-        """One moment of a shard: its stream, its holds and the wallets of these accounts, together."""
+    async def posted_up_to(self, number: int) -> bytes:
+        """The id of an entry of a shard's stream: all up to it are in the database. Entries are many under load, and
+        those that are posted are only kept for a while."""
+        shard = shard_keys(number)
+        reply = await self._wire.run(POSTED, (shard.receipts, shard.epoch), BOOKKEEPERS)
+        return bytes(reply[1])
+
+    async def look(self, number: int, account_ids: Sequence[str], after: bytes = b"") -> Look:
+        """One moment of a shard: its stream beyond the entry `after`, its holds and the wallets of these accounts."""
         shard = shard_keys(number)
         keys = (shard.receipts, shard.holds, *(self.slots(account_id).wallet for account_id in account_ids))
-        entries, holds, *found = await self._wire.run(LOOK, keys)
+        entries, holds, last_entry, *found = await self._wire.run(LOOK, keys, after)
         return Look(
             entries=[
                 StreamEntry(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in entries
@@ -168,6 +178,7 @@ class Wallets:
                 LiveHold(request.decode(), int(nano), account.decode())
                 for request, nano, account in zip(holds[::3], holds[1::3], holds[2::3], strict=True)
             ],
+            last_entry=last_entry,
             wallets={account_id: _wallet(figures) for account_id, figures in zip(account_ids, found, strict=True)},
         )
 

@@ -13,7 +13,7 @@ import msgspec
 
 from benchmarks.chaos.faults import now_ms
 from benchmarks.chaos.match import is_rebuilding
-from benchmarks.chaos.office import Refused
+from benchmarks.chaos.office import Refused, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _RETRY_S = 0.3
 _TRIES_MAX = 200
-AWAY = (httpx.TransportError, Refused)
+AWAY = (httpx.TransportError, Refused, Unknown)
 
 
 class Paid(msgspec.Struct):

@@ -72,8 +72,12 @@ class Refused(Exception):
         self.status = answer.status_code
 
 
+class Unknown(Exception):
+    """The gateway can't say what is held: Redis is away."""
+
+
 class Office:
-    """A client of the operator API. Its calls raise Refused or httpx.TransportError."""
+    """A client of the operator API. Its calls raise Refused, Unknown or httpx.TransportError."""
 
     def __init__(self, url: str, admin_key: str) -> None:
         self._http = httpx.AsyncClient(
@@ -119,6 +123,8 @@ class Office:
 
     async def wallet(self, account_id: str) -> Wallet:
         found = await self.send("GET", f"/accounts/{account_id}")
+        if found["held"] is None:
+            raise Unknown
         return Wallet(nano(found["balance"]), nano(found["held"]))
 
     async def verdict(self) -> tuple[Verdict, list[str]]:

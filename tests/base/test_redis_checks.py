@@ -26,7 +26,7 @@ def test_nothing_is_said_of_one_that_fits() -> None:
     ("facts", "code"),
     [
         ({"version": "6.0.16"}, "version"),
-        ({"version": None}, "version"),
+        ({"version": None}, "identity_unknown"),
         ({"role": "slave"}, "role"),
         ({"appends": False}, "no_append_only_file"),
         ({"appends": None}, "durability_unknown"),

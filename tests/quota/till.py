@@ -61,8 +61,7 @@ class Till:
 
     async def seed(self, rules: Rules, used: int = 0) -> None:
         """Every counter of the rules, in the window of now."""
-        entries = await UseCounters(self.wire).entries_after(self.shard.number, b"")
-        last = entries[-1].id if entries else b""
+        last = await UseCounters(self.wire).last_entry(self.shard.number)
         seeds = [
             Seed(subject.name, tuple((each.name, each.starts[1] if each.starts[1:] else 0, used) for each in counters))
             for subject, counters in zip(rules.subjects, rules.counters, strict=True)

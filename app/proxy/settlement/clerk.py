@@ -158,10 +158,10 @@ class Clerk:
         task.add_done_callback(self._late.discard)
         return task
 
-    async def hand_in(self, settlement: Settlement) -> None:
+    def hand_in(self, settlement: Settlement) -> asyncio.Task[Any]:
         """One that Redis had taken, and may have lost since: once more, until it has been taken or is found in the
-        books. Goes on where the caller is cancelled."""
-        await asyncio.shield(self._in_background(self._settle_from_memory(settlement)))
+        books. `drain` waits for it."""
+        return self._in_background(self._settle_from_memory(settlement))
 
     async def _take(self, slots: Slots, settlement: Settlement, *, is_repeat: bool = False) -> Settled | None:
         settled = await self._gate.settle(

@@ -21,6 +21,7 @@ log = logging.getLogger("tollgate.settlement")
 _LOOK_EVERY_S = 0.5
 _AGAIN_S = 0.1
 _AT_ONCE = 100
+_PATIENCE_S = 10.0
 
 
 class LookAtEpochs(Protocol):
@@ -78,12 +79,21 @@ class Recovery:
         await self._take_back()
         await self._forget_posted()
         while self._changed:
-            await self._recover(set(self._changed))
+            numbers, self._changed = self._changed, set()
+            try:
+                await self._recover(numbers)
+            except BaseException:
+                self._changed |= numbers
+                raise
         self._is_done.set()
 
     async def _take_back(self) -> None:
         while self._gate.unheard:
-            await self._gate.void(self._gate.unheard[0])
+            lost = self._gate.unheard[0]
+            try:
+                await self._gate.void(lost)
+            except StoreError:  # its lease ends by itself
+                log.exception("the hold of %s, which nobody heard of, can't be taken back", lost.request_id)
             self._gate.unheard.pop(0)
 
     async def _forget_posted(self) -> None:
@@ -96,15 +106,16 @@ class Recovery:
                 self._unposted.posted(number, posted.up_to)
 
     async def _recover(self, numbers: set[int]) -> None:
-        """Holds first: until they are there, their money may be spent twice."""
+        """Holds first: until they are there, their money may be spent twice. A settlement that Redis refuses holds up
+        nobody: it is tried on beside the rest."""
         holds = 0
         for number in numbers:
             holds += await self._gate.put_back(number)
-        self._changed -= numbers
         if not self._changed:
             self._is_done.set()
         settlements = [each for number in numbers for each in self._unposted.take(number)]
         for start in range(0, len(settlements), _AT_ONCE):
-            await asyncio.gather(*map(self._clerk.hand_in, settlements[start : start + _AT_ONCE]))
+            tasks = [self._clerk.hand_in(each) for each in settlements[start : start + _AT_ONCE]]
+            await asyncio.wait(tasks, timeout=_PATIENCE_S)
         if holds or settlements:
             log.warning("Redis lost writes: %d holds put back, %d settlements handed in again", holds, len(settlements))
