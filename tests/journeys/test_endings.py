@@ -10,7 +10,7 @@ from tests.behaviours import Gate, answers, says
 from tests.journeys.rough import OpenShop
 from tests.operator_api import Json, charge, usd
 from tests.shop import COSTS, IMPATIENT, PRICES, Customer, Shop
-from tests.sse import read
+from tests.sse import parse, read
 from tests.waiting import until
 
 # 10,000 nano a token of the answer, the prompt for nothing.
@@ -83,6 +83,28 @@ def test_a_wallet_that_ends_in_mid_answer_ends_the_answer_cleanly(shop: Shop, us
     text = "".join(event["choices"][0]["delta"].get("content") or "" for event in events)
     assert 4096 <= text.count("word") <= receipt["usage"]["output_tokens"] <= 5000
     assert Decimal(receipt["unpaid"]) == 0
+
+
+def test_a_wallet_pays_to_its_last_token_for_what_was_sent_uncounted(shop: Shop) -> None:
+    """Beyond the hold of 4,096 tokens, but not by the guess from its bytes: 4,800 are sent uncounted. Where the wallet
+    can't pay for a longer step, it pays for as much as it can, and no further event is sent."""
+    said = Answer(pieces=(*(" word" * 100,) * 48, *(" word" * 10,) * 39))
+    gate = Gate()
+    model = shop.model(shop.vendor(answers(said, Shape(usage="none"), after=49, then=gate)), prices=OUTPUT_ONLY)
+    customer = shop.customer(credit="0.05")  # pays for 5,000 tokens
+
+    with customer.stream(model) as response:
+        raw = b""
+        for piece in response.iter_bytes():
+            raw += piece
+            if raw.count(b" word") == 4_800:
+                gate.open()
+    told = parse(raw)
+
+    assert (told.text, told.done) == (" word" * 5_000, True)
+    receipt = shop.assert_paid_once(customer, response.headers["x-request-id"], OUTPUT_ONLY)
+    assert (receipt["ending"], receipt["usage"]["output_tokens"]) == ("out_of_credit", 5_000)
+    assert Decimal(receipt["unpaid"]) == shop.operator.balance(customer.account_id) == 0
 
 
 def test_a_long_answer_has_its_hold_extended(shop: Shop) -> None:

@@ -127,12 +127,14 @@ def test_the_official_client_reads_what_a_noisy_vendor_sends(shop: Shop) -> None
 
 
 def test_a_very_large_event_passes(shop: Shop) -> None:
-    """A megabyte in one event is one event."""
+    """A megabyte in one event is one event, whatever its vendor counts in it. The limit has room for its text: one that
+    is far beyond the limit is ended (test_beyond_bounds.py)."""
     said = Answer(pieces=("x" * 2**20, "y"), completion_tokens=9)
 
-    told, _, _ = tell(shop, Shape(), said)
+    told, receipt, _ = tell(shop, Shape(), said, max_tokens=2**18)
 
-    assert told.text == said.text
+    assert (told.text == said.text, told.done) == (True, True)
+    assert (receipt["usage"]["output_tokens"], receipt["vendor_excess"]) == (9, False)
 
 
 def test_a_chunk_leaves_when_it_came(shop: Shop) -> None:

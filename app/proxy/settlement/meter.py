@@ -87,7 +87,10 @@ class Meter:
             return True
         await self._count(output_bytes, text())
         used = self._used(output_bytes, vendor_count)
-        return used <= self.held_tokens or await self._grow(used - self.held_tokens + _LAST_STEP_TOKENS)
+        if used <= self.held_tokens or await self._grow(used - self.held_tokens + _LAST_STEP_TOKENS):
+            return True
+        await self._grow_at_most(used - self.held_tokens)
+        return used <= self.held_tokens
 
     async def hold_rest(self, output_bytes: int, vendor_count: int | None, text: Callable[[], str]) -> None:
         """At the end of an answer without a limit: what was not watched, or only guessed from its bytes, is held too,
@@ -100,8 +103,8 @@ class Meter:
             used = await self._count(output_bytes, text())
         else:
             return
-        if used > self.held_tokens:
-            await self._grow(used - self.held_tokens)
+        if used > self.held_tokens and not await self._grow(used - self.held_tokens):
+            await self._grow_at_most(used - self.held_tokens)
 
     async def reach(self, events: Sequence[Event], text: str) -> int:
         """How many of the events, which came last, the hold pays for one by one; `text` is the answer up to them all.
@@ -151,6 +154,14 @@ class Meter:
             log.warning("the hold of %s could not be extended: Redis is away", trip.order.request_id)
         self.held_tokens += tokens
         return True
+
+    async def _grow_at_most(self, tokens: int) -> None:
+        """By as many of them as the wallet pays for: bytes are a guess, and tokens beyond the hold may have been sent
+        before they were counted."""
+        step = 1 << tokens.bit_length()
+        while step := step >> 1:
+            if step <= tokens and await self._grow(step):
+                tokens -= step
 
     def _price(self, output_tokens: int) -> int:
         sale, order = self._trip.sale, self._trip.order
