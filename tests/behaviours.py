@@ -126,6 +126,7 @@ async def _part(exchange: Exchange, how: Ending) -> None:
         case "hang":
             await exchange.hang()
         case "reset":
+            await asyncio.sleep(0.05)  # what is unread when the reset comes is lost with it
             exchange.reset()
         case _:
             exchange.close()

@@ -1,6 +1,7 @@
 """What one test sets up on a gateway: vendors, channels, models and customers that no other test shares."""
 
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any
 import httpx
 import openai
 
-from tests.behaviours import answers
+from tests.behaviours import Gate, answers
 from tests.gateway import Gateway
 from tests.operator_api import Json, Operator, charge
 from tests.upstreams import Behaviour, Street, Vendor
@@ -49,6 +50,18 @@ class Customer:
         body = {"model": model, "messages": MESSAGES, "stream": True, **fields}
         with self.http.stream("POST", "/v1/chat/completions", json=body) as response:
             yield response
+
+    def leave(self, model: str, gate: Gate | None = None) -> str:
+        """Reads the first content of a stream and goes away; the gateway has the time to see that before the vendor
+        goes on. The request's id."""
+        with self.stream(model) as response:
+            for piece in response.iter_bytes():
+                if b"Hello" in piece:
+                    break
+        if gate is not None:
+            time.sleep(0.15)
+            gate.open()
+        return response.headers["x-request-id"]
 
 
 class Shop:

@@ -5,17 +5,7 @@ import pytest
 
 from tests.answers import Answer, Shape
 from tests.behaviours import Gate, answers, hangs
-from tests.shop import IMPATIENT, Customer, Shop
-
-
-def leave(shop: Shop, customer: Customer, model: str, gate: Gate) -> str:
-    """Reads the first content of a stream, goes away, and only then lets the vendor go on."""
-    with customer.stream(model) as response:
-        for piece in response.iter_bytes():
-            if b"Hello" in piece:
-                break
-    gate.open()
-    return response.headers["x-request-id"]
+from tests.shop import IMPATIENT, Shop
 
 
 def test_a_customer_who_leaves_pays_what_the_vendor_charges(shop: Shop) -> None:
@@ -25,7 +15,7 @@ def test_a_customer_who_leaves_pays_what_the_vendor_charges(shop: Shop) -> None:
     model = shop.model(vendor)
     customer = shop.customer()
 
-    request_id = leave(shop, customer, model, gate)
+    request_id = customer.leave(model, gate)
 
     receipt = shop.operator.wait_receipt(request_id)
     assert (receipt["status"], receipt["usage_source"]) == ("cancelled", "upstream")
@@ -39,7 +29,7 @@ def test_a_customer_who_leaves_a_vendor_that_hangs_frees_the_hold(shop: Shop) ->
     model = shop.model(shop.vendor(answers(after=3, then="hang")), timeouts=IMPATIENT)
     customer = shop.customer()
 
-    request_id = leave(shop, customer, model, Gate())
+    request_id = customer.leave(model)
 
     receipt = shop.operator.wait_receipt(request_id)
     assert (receipt["status"], receipt["usage_source"]) == ("cancelled", "estimated")
@@ -52,7 +42,7 @@ def test_a_customer_who_leaves_before_the_vendor_counts_pays_for_the_text(shop: 
     model = shop.model(shop.vendor(answers(said, Shape(usage="ones"), after=201, then="hang")), timeouts=IMPATIENT)
     customer = shop.customer()
 
-    request_id = leave(shop, customer, model, Gate())
+    request_id = customer.leave(model)
 
     receipt = shop.assert_paid_once(customer, shop.operator.wait_receipt(request_id)["request_id"])
     assert (receipt["status"], receipt["usage_source"]) == ("cancelled", "estimated")
