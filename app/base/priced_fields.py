@@ -3,7 +3,7 @@ be. Their names are known to both planes: operators decide per channel what beco
 
 from typing import Literal
 
-__all__ = ["HOSTED_TOOLS", "PRICED_FIELDS", "Action", "LimitField"]
+__all__ = ["HOSTED_TOOLS", "LEFT_OUT_FOR", "PRICED_FIELDS", "Action", "LimitField"]
 
 # Passed on and priced; left out of the request; or not served by the channel.
 Action = Literal["pass", "drop", "refuse"]
@@ -59,3 +59,7 @@ PRICED_FIELDS: dict[str, Action] = {
     "conversation": "refuse",
     "cached_content": "refuse",
 }
+
+# Providers that refuse the whole request for such a field: it is left out for them, whatever the operator has said, and
+# is not priced.
+LEFT_OUT_FOR: dict[str, tuple[str, ...]] = {"store": ("groq", "mistral")}
