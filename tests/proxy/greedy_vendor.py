@@ -57,18 +57,23 @@ class Reading(msgspec.Struct, frozen=True):
 
 class GreedyVendor:
     """`limit_name` is the field in which it reads the bound; `media` and `most` are what its model takes and gives;
-    `is_counted` says that it counts tokens as OpenAI does, and not a token a byte."""
+    `is_counted` says that it counts tokens as OpenAI does, and not a token a byte. It answers `said` where that is
+    something else than what it read."""
 
     def __init__(self) -> None:
         self.limit_name: LimitName = "max_tokens"
         self.media = Media()
         self.most: int | None = None
         self.is_counted = False
+        self.said: Said | None = None
         self.readings: list[Reading] = []
 
     async def __call__(self, exchange: Exchange) -> None:
         reading = self.read(exchange.request.body)
         self.readings.append(reading)
+        if self.said is not None:
+            await self.said.send(exchange, reading.answers, stream=reading.stream)
+            return
         usage = {"prompt_tokens": reading.usage.input_tokens, "completion_tokens": reading.usage.output_tokens}
         usage["total_tokens"] = sum(usage.values())
         tier = reading.extras.service_tier

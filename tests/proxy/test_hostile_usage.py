@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from app.base.wire import Wire
+from tests.proxy.hostile_answers import answers
 from tests.proxy.makers import body
 from tests.proxy.plans import channel_to
 from tests.proxy.whole_requests import House, Json, Said, Vendor
@@ -37,37 +38,6 @@ async def house(wire: Wire, street: Street, tmp_path: Path) -> AsyncIterator[tup
     assert not vendor.faults, vendor.faults
 
 
-_figure = st.sampled_from([0, 1, 5, 10, 11, 90, 5_000, 900_000_000, 10**12]) | st.integers(-5, 10**6)
-_any_figure = _figure | st.none() | st.floats() | st.sampled_from([10.0, "10", "many", True, [], {}])
-_details = st.dictionaries(
-    st.sampled_from(["cached_tokens", "reasoning_tokens", "audio_tokens", "image_tokens", "cache_write_tokens"]),
-    _any_figure,
-)
-_usage = st.dictionaries(
-    st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "cache_creation_input_tokens"]), _any_figure
-).flatmap(
-    lambda figures: st.fixed_dictionaries(
-        {name: st.just(figure) for name, figure in figures.items()},
-        optional={"prompt_tokens_details": _details | _any_figure, "completion_tokens_details": _details},
-    )
-)
-_sound_usage = st.fixed_dictionaries({"prompt_tokens": _figure, "completion_tokens": _figure})
-_any_usage = _usage | _sound_usage | _any_figure
-_piece = st.builds(
-    lambda text, times: text * times,
-    st.sampled_from([" word", " extraordinarily", "1\n", "你好", "🎈", ""]),
-    st.integers(1, 12) | st.just(400),
-)
-_tier = st.sampled_from(["priority", "flex", "default", "auto", "", 7, None])
-_said = st.builds(
-    Said,
-    pieces=st.lists(_piece, max_size=12),
-    usages=st.dictionaries(st.integers(0, 13), _any_usage, max_size=3),
-    tiers=st.dictionaries(st.integers(0, 13), _tier, max_size=2),
-    finish=st.sampled_from(["stop", "length", None]),
-    ending=st.sampled_from(["done", "end", "close"]),
-    in_one_piece=st.booleans(),
-)
 _asked = st.fixed_dictionaries(
     {"stream": st.booleans(), "n": st.sampled_from([1, 1, 2])},
     optional={
@@ -89,7 +59,7 @@ def _seeded(test: Any) -> Any:
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(said=_said, asked=_asked, balance=_balance)
+@given(said=answers, asked=_asked, balance=_balance)
 async def test_nobody_pays_for_more_than_was_held(
     house: tuple[House, Vendor], said: Said, asked: Json, balance: int
 ) -> None:

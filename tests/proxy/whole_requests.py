@@ -94,7 +94,7 @@ class Said(msgspec.Struct, frozen=True):
 
     async def __call__(self, exchange: Exchange) -> None:
         request = exchange.request.json
-        await self.send(exchange, request.get("n") or 1, stream=bool(request.get("stream")))
+        await self.send(exchange, int(request.get("n") or 1), stream=bool(request.get("stream")))
 
     async def send(self, exchange: Exchange, answers: int, *, stream: bool) -> None:
         if not stream:
