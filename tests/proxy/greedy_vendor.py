@@ -129,11 +129,12 @@ class GreedyVendor:
         if not isinstance(payload, dict):
             payload = {"url": payload[0] if isinstance(payload, list) else payload}
         data = payload.get(source)
-        is_inline = isinstance(data, str) and (source != "url" or data.lstrip()[:5].lower() == "data:")
+        frames = part[kind] if isinstance(part.get(kind), list) else [data]
+        inline = [each for each in frames if source != "url" or str(each).lstrip()[:5].lower() == "data:"]
         if source == "url" and known in ("image", "audio"):
             named = _kind_at(str(data))
             known = known if named == "image" else named
-        size = len(data.encode()) if is_inline else 0
+        size = sum(len(each.encode()) for each in inline if isinstance(each, str))
         if known == "image":
             tokens = _image(self.media.image, part.get("detail", payload.get("detail")))
         else:
