@@ -1,9 +1,9 @@
-"""Request fields that a vendor takes money for beside the tokens, or that change what tokens cost. Their names are
-known to both planes: operators decide per channel what becomes of each, and the proxy does it."""
+"""Request fields that a vendor takes money for beside the tokens, or that change what tokens cost or how many there may
+be. Their names are known to both planes: operators decide per channel what becomes of each, and the proxy does it."""
 
 from typing import Literal
 
-__all__ = ["HOSTED_TOOLS", "PRICED_FIELDS", "Action", "LimitField"]
+__all__ = ["HOSTED_TOOLS", "LEFT_OUT_FOR", "PRICED_FIELDS", "Action", "LimitField"]
 
 # Passed on and priced; left out of the request; or not served by the channel.
 Action = Literal["pass", "drop", "refuse"]
@@ -39,4 +39,27 @@ PRICED_FIELDS: dict[str, Action] = {
     "plugins": "refuse",
     "provider": "drop",
     "transforms": "drop",
+    # More answers than `n` has: vLLM, https://docs.vllm.ai/en/v0.6.0/dev/sampling_params.html, Hugging Face, Gemini
+    "best_of": "refuse",
+    "use_beam_search": "refuse",
+    "num_beams": "refuse",
+    "num_return_sequences": "refuse",
+    "candidate_count": "refuse",
+    # A second bound of the answer, which llama.cpp, Hugging Face and others take for the only one.
+    # https://github.com/ggml-org/llama.cpp/tree/master/tools/server
+    "n_predict": "refuse",
+    "num_predict": "refuse",
+    "max_new_tokens": "refuse",
+    "max_output_tokens": "refuse",
+    "max_tokens_to_sample": "refuse",
+    # Any field at all: LiteLLM takes what is in it for the request's own.
+    "extra_body": "refuse",
+    # A prompt that the vendor keeps: nobody here knows how long it is.
+    "previous_response_id": "refuse",
+    "conversation": "refuse",
+    "cached_content": "refuse",
 }
+
+# Providers that refuse the whole request for such a field: it is left out for them, whatever the operator has said, and
+# is not priced.
+LEFT_OUT_FOR: dict[str, tuple[str, ...]] = {"store": ("groq", "mistral")}

@@ -6,7 +6,7 @@ A channel passes such a field on, leaves it out, or can't serve the request; see
 from collections.abc import Iterable, Sequence
 
 from app.base.json_path import parse_path
-from app.base.priced_fields import PRICED_FIELDS, Action
+from app.base.priced_fields import LEFT_OUT_FOR, PRICED_FIELDS, Action
 from app.base.receipt import NO_EXTRAS, Extras
 from app.catalog.records import Channel
 from app.proxy.records import Order
@@ -62,7 +62,9 @@ def _passes(channel: Channel, name: str) -> bool:
 
 
 def _action(channel: Channel, name: str) -> Action:
-    return channel.priced_fields.get(name) or PRICED_FIELDS[name]
+    """A field that never reaches the vendor is dropped where the operator would pass it."""
+    action = channel.priced_fields.get(name) or PRICED_FIELDS[name]
+    return "drop" if action == "pass" and channel.provider in LEFT_OUT_FOR.get(name, ()) else action
 
 
 def _names(extras: Extras) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from app.base.errors import InvalidField
-from app.base.priced_fields import PRICED_FIELDS
+from app.base.priced_fields import LEFT_OUT_FOR, PRICED_FIELDS
 from app.base.receipt import NO_EXTRAS, Extras
 from app.catalog.records import Channel, FieldRules, Shaping
 from app.proxy.extras import (
@@ -18,6 +18,7 @@ from app.proxy.extras import (
 )
 from app.proxy.records import Order, Pick
 from app.proxy.relay.line import Lines
+from app.proxy.relay.providers import PROVIDERS
 from app.proxy.relay.sandbox import SandboxTransport
 from app.proxy.relay.vendors import VendorTransport
 from tests.proxy.makers import make_channel, order
@@ -99,6 +100,19 @@ def written(asked: Order, channel: Channel) -> dict[str, Any]:
     call = Lines(VendorTransport(), SandboxTransport()).call(asked, Pick(channel, channel.ways[0]))[1]
     sent: dict[str, Any] = msgspec.json.decode(call.body)
     return sent
+
+
+def test_a_field_that_its_provider_refuses_is_not_priced() -> None:
+    """It is left out for Mistral and Groq, and was charged for where the operator passes it."""
+    known = {
+        name: tuple(sorted(provider for provider, each in PROVIDERS.items() if name in each.refuses))
+        for name in PRICED_FIELDS
+    }
+    assert {name: providers for name, providers in known.items() if providers} == LEFT_OUT_FOR
+    channel = make_channel(provider="mistral", priced_fields={"store": "pass"})
+    asked = order(store=True)
+    assert passed_extras(asked, channel) == NO_EXTRAS
+    assert dropped_fields(asked, channel) == ("store",)
 
 
 ALL: dict[str, Any] = {name: {"x": 1} for name in PRICED_FIELDS} | {

@@ -100,6 +100,29 @@ def test_a_part_that_nobody_can_bound_is_refused_by_its_path(part: object, param
     assert refusal.value.param == param
 
 
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ('{"role":"assistant","tool_calls":[7]}', "messages[0].tool_calls[0]"),
+        ('{"role":"assistant","content":"a","images":{"url":"x"}}', "messages[0].images"),
+        ('{"role":"assistant","content":"a","images":["AAAA"]}', "messages[0].images"),
+        ('{"role":"assistant","content":"a","images":[{}]}', "messages[0].images[0]"),
+        ('{"role":"assistant","content":"a","Images":[]}', "messages[0].Images"),
+        ('{"role":"assistant","content":"a","attachments":[{"id":"f"}]}', "messages[0].attachments"),
+        ('{"role":"assistant","refusal":"a","tool_calls":[{"function":{"name":"f","name":"g"}}]}', "messages"),
+    ],
+)
+def test_what_stands_beside_the_content_is_looked_at(message: str, param: str) -> None:
+    with pytest.raises(InvalidField) as refusal:
+        order(b'{"model":"small","messages":[%b]}' % message.encode())
+    assert refusal.value.param == param
+
+
+def test_a_message_without_media_beside_its_content_may_say_so() -> None:
+    asked = order(messages=[{"role": "assistant", "content": "a", "images": None, "attachments": []}])
+    assert asked.media == ()
+
+
 IMAGE = '{"url":"https://e.com/a","detail":"high"}'
 
 

@@ -79,7 +79,8 @@ def read_tools(fields: dict[str, Raw]) -> None:
 
 
 def read_extras(fields: dict[str, Raw], tool_types: Iterable[str]) -> Extras:
-    """What the request asks for that has a price of its own; fields that ask for nothing are taken out."""
+    """What the request asks for that has a price of its own; fields that ask for nothing are taken out. Raises
+    InvalidField for a service tier that is not in lower case, as all of them are."""
     asked: list[str] = []
     tier = None
     for name in sorted(_PRICED & fields.keys()):
@@ -90,6 +91,8 @@ def read_extras(fields: dict[str, Raw], tool_types: Iterable[str]) -> Extras:
             del fields[name]
         elif name == "service_tier":
             tier = msgspec.json.decode(fields[name], type=str)
+            if tier != tier.lower():  # priced by its name, which vendors may read in any case
+                raise InvalidField(name, "must be in lower case")
             if tier in _USUAL_TIERS:
                 tier = None
                 del fields[name]
