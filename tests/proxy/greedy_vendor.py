@@ -27,7 +27,7 @@ LimitName = Literal["max_tokens", "max_completion_tokens"]
 _WRITTEN = frozenset({"model", "stream_options", "max_tokens", "max_completion_tokens"})
 _BEYOND_BOUNDS = 1_000_000  # tokens of what nobody has declared: a file, a video, a conversation kept by the vendor
 _LIMIT_MOST = 100_000  # tokens that a model gives which declares no maximum
-_IMAGE = ImageTokens(low=2_833, high=48_169)
+_IMAGE = 48_169  # of a model that declares none; the vendor does not read `detail`
 _OTHER_LIMITS = ("n_predict", "max_new_tokens", "max_output_tokens")
 _OTHER_ANSWERS = ("best_of", "num_beams", "num_return_sequences", "candidate_count")
 _PRICED = ("web_search_options", "store", "provider", "plugins")

@@ -80,9 +80,9 @@ def with_parts(*parts: object) -> Order:
     ("parts", "media", "tokens"),
     [
         ([IMAGE], Media(), 48_169),
-        ([LOW], Media(), 2_833),
+        ([LOW], Media(), 48_169),
         ([ODD], Media(), 48_169),
-        ([INLINE, LOW], Media(), 48_169 + 2_833),
+        ([INLINE, LOW], Media(), 2 * 48_169),
         ([IMAGE, LOW], Media(image=500), 1000),
         ([IMAGE, LOW, ODD], Media(image=ImageTokens(85, 1445)), 85 + 2 * 1445),
         ([IMAGE], Media(image=ImageTokens(9, 5)), 9),
@@ -95,7 +95,7 @@ def with_parts(*parts: object) -> Order:
 )
 def test_media_cost_what_the_model_declares(parts: list[object], media: Media, tokens: int) -> None:
     """Data with such a bound are no bytes of the prompt besides; without one an image costs what the dearest model
-    takes, and audio its bytes."""
+    takes, whatever its detail, and audio its bytes."""
     asked = with_parts(*parts)
     offer = offered(media=media)
     check_media(asked, offer.model)

@@ -255,8 +255,9 @@ async def test_a_prompt_that_is_counted_counts_all_of_it(place: Place, messages:
 async def test_the_detail_of_a_part_never_makes_its_picture_cheaper(place: Place) -> None:
     """A vendor may go by the `detail` beside the picture, or by the one in it."""
     sent = _asking(f'[{{"role":"user","content":[{{"type":"image_url",{_PICTURE}}},"detail":"high"}}]}}]')
-    served = await place.serve(Shop(), sent, 10**12)
-    place.check_paid(served, Shop())
+    shop = Shop(model=msgspec.structs.replace(MODEL, media=Media(image=ImageTokens(low=2_833, high=48_169))))
+    served = await place.serve(shop, sent, 10**12)
+    place.check_paid(served, shop)
 
 
 async def test_pictures_of_an_answer_before_are_bounded_like_any(place: Place) -> None:

@@ -6,7 +6,7 @@ from app.base.errors import InvalidField
 from app.base.receipt import NO_EXTRAS
 from app.base.tokens import TOKENS_PER_TEXT
 from app.catalog.pricing import Sale, worst_case_nano
-from app.catalog.records import ImageTokens, Media, Model
+from app.catalog.records import Media, Model
 from app.proxy.extras import passable_extras
 from app.proxy.records import MediaPart, Offer, Order
 
@@ -27,8 +27,9 @@ DEFAULT_OUTPUT_TOKENS = 4096
 # What a chat template puts around a prompt.
 _TEMPLATE_TOKENS = 16
 # Of a model that declares none: what gpt-4o-mini takes at most, 2,833 and 5,667 for each of 8 tiles, which is more than
-# any other model of the vendors takes. https://platform.openai.com/docs/guides/images-vision#calculating-costs
-_IMAGE_TOKENS = ImageTokens(low=2_833, high=48_169)
+# any other model of the vendors takes. Also with `detail: low`, which many vendors do not read.
+# https://platform.openai.com/docs/guides/images-vision#calculating-costs
+_IMAGE_TOKENS = 48_169
 _NAMES = {"image": "images", "audio": "audio", "file": "files", "video": "videos"}
 
 

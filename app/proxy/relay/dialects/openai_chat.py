@@ -28,12 +28,12 @@ from app.proxy.relay.dialects.openai_fields import (
 from app.proxy.relay.dialects.openai_limits import LIMITS, bound_again, smaller_limit, write_bound
 from app.proxy.relay.dialects.openai_messages import (
     Messages,
-    Prompt,
     TextMessages,
     hides_content,
     look_closely,
     read_texts,
 )
+from app.proxy.relay.dialects.openai_parts import Prompt
 
 __all__ = ["NAME", "read_order", "write_request"]
 
