@@ -153,6 +153,14 @@ def test_a_restart_that_loses_nothing_changes_nothing(own_shop: Shop, redis: Dur
     assert_charged(own_shop, customer, 2)
 
 
+def test_nobody_says_what_is_held_while_redis_is_away(own_shop: Shop, redis: DurableRedis) -> None:
+    """Unknown is not zero: the balance is the journal's, and the holds are none that anybody knows."""
+    _, customer = open_for(own_shop)
+    redis.kill()
+    account = own_shop.operator.account(customer.account_id)
+    assert (Decimal(account["balance"]), account["held"]) == (customer.credit, None)
+
+
 def test_what_does_not_fit_about_redis_is_said(open_shop: OpenShop, tmp_path: Path) -> None:
     """At the start, and by /health/ready, which still is ready."""
     redis = DurableRedis(tmp_path / "everysec", fsync="everysec")
