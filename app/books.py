@@ -7,12 +7,13 @@ from typing import Any
 
 from app.alerts.outbox import raise_alert
 from app.base.clock import monotonic_ms, now_ms
+from app.base.cluster import Address
 from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.ids import digest, made_at_ms, shard_of
 from app.base.receipt import NO_EXTRAS, Extras, Usage
 from app.base.redis import embedded_url
-from app.base.redis_checks import Finding, check_redis, confirming, read_facts
+from app.base.redis_checks import Finding, check_redis, confirming, read_facts, strictest
 from app.base.wire import Connected, Wire
 from app.catalog.installation import read_installation
 from app.catalog.keys import key_of_secret, write_uses
@@ -57,7 +58,7 @@ class Books:
         self.admin_digest = digest(settings.admin_key) if settings.admin_key else bytes.fromhex(installation["admin"])
         self.database = Database(settings.database_url)
         self.wire = Wire(redis_url(settings), greet=self._greet)
-        self.redis_findings: tuple[Finding, ...] = ()
+        self._findings: dict[Address, tuple[Finding, ...]] = {}
         self._told_of_redis = ""
         self._abandon_at_ms = 0
         self.wallets = Wallets(self.wire, self.shards, self.epochs)
@@ -71,13 +72,21 @@ class Books:
         """Every connection to Redis: what does not fit is said, and who it is decides whether its data can be used."""
         facts = await read_facts(server)
         wanted = (self.settings.redis_wait_replicas, self.settings.redis_wait_disk)
-        self.wire.confirm_with = confirming(facts, *wanted)
+        # A server of a cluster that can't wait for its disk makes nobody wait less: its own writes fail.
+        self.wire.confirm_with = strictest(self.wire.confirm_with, confirming(facts, *wanted))
         findings = check_redis(facts, *wanted)
         for finding in findings:
             if finding not in self.redis_findings:
                 log.warning("%s", finding.text)
-        self.redis_findings = findings
+        self._findings[server.address] = findings
         await self.epochs.vouch(server)
+
+    @property
+    def redis_findings(self) -> tuple[Finding, ...]:
+        """What does not fit about the servers that are known now."""
+        known = self.wire.addresses
+        found = [finding for address, own in self._findings.items() if address in known for finding in own]
+        return tuple(dict.fromkeys(found))
 
     async def close(self) -> None:
         await self.wire.close()

@@ -72,6 +72,15 @@ def confirming(facts: RedisFacts, replicas: int, disk: int) -> tuple[bytes | int
     return (b"WAIT", replicas, _CONFIRM_MS) if replicas else None
 
 
+Confirming = tuple[bytes | int, ...] | None
+
+
+def strictest(*commands: Confirming) -> Confirming:
+    """Of what servers can wait for, the one that waits for the most."""
+    asked = [command for command in commands if command is not None]
+    return max(asked, key=len, default=None)
+
+
 def check_redis(facts: RedisFacts, replicas: int = 0, disk: int = 0) -> tuple[Finding, ...]:
     """What of it does not fit, or can't be seen. `replicas` and `disk` are what the operator wants writes to wait
     for."""

@@ -61,8 +61,9 @@ def _items(packed: bytes) -> bytes:
 class Connected:
     """A new connection to one server, before anybody else uses it."""
 
-    def __init__(self, link: Link, serves: Callable[[bytes], bool]) -> None:
+    def __init__(self, link: Link, address: Address, serves: Callable[[bytes], bool]) -> None:
         self._link = link
+        self.address = address
         self.serves = serves  # whether this server has a key
 
     async def call(self, *command: Argument) -> Reply:
@@ -138,13 +139,23 @@ class Wire:
 
     async def confirm(self, key: bytes) -> None:
         """Returns once what was written before to the server that has `key` is where `confirm_with` asks for. Raises
-        OutcomeUnknown where it is not there in time."""
+        OutcomeUnknown where it is not there in time, or where the server can't wait any more: it was demoted, or keeps
+        no append-only file."""
         if self.confirm_with is None:
             return
-        reply = await self.call(*self.confirm_with, at=key)
+        try:
+            reply = await self.call(*self.confirm_with, at=key)
+        except StoreError as error:
+            log.warning("a write to Redis can't be confirmed: %s", error)
+            raise OutcomeUnknown from None
         got = tuple(reply) if isinstance(reply, list) else (reply,)
         if any(have < wanted for have, wanted in zip(got, self.confirm_with[1:-1], strict=True)):
             raise OutcomeUnknown
+
+    @property
+    def addresses(self) -> set[Address]:
+        """Of the servers that are known now."""
+        return {node.address for node in (*self._seeds, *self._nodes.values())}
 
     async def ping(self) -> None:
         """Raises ServiceUnavailable where a server that has some of the keys does not answer."""
@@ -222,7 +233,7 @@ class Wire:
             def serves(key: bytes) -> bool:
                 return self._slots is None or self._slots[slot_of(key)] is node
 
-            await self._greeting(Connected(link, serves))
+            await self._greeting(Connected(link, node.address, serves))
         self._known.set()
 
     async def _learn(self, node: Node, link: Link) -> None:

@@ -25,7 +25,8 @@ __all__ = ["Compared", "compare_wallets"]
 class Compared(msgspec.Struct, frozen=True):
     """A wallet as Redis has it, and as it should be with all of its credits. `problems` say what differs beyond credits
     that are on their way; `drift_nano` is the difference in money, its sign dropped. `is_moving` is True where
-    something happened between the two looks: the comparison is made again. `ended` are requests that are over and still
+    something happened between the two looks: the comparison is made again. `can_repair` is False where all that differs
+    is what only time or money mends. `ended` are requests that are over and still
     hold something; `last_entry` is the last of the shard's stream at that moment."""
 
     account_id: str
@@ -34,6 +35,7 @@ class Compared(msgspec.Struct, frozen=True):
     problems: tuple[str, ...]
     drift_nano: int
     is_moving: bool
+    can_repair: bool
     ended: tuple[str, ...]
     last_entry: bytes
 
@@ -81,6 +83,7 @@ class _Comparison:
         self._expected = expected
         self._unapplied = unapplied
         self._problems: list[str] = []
+        self._beyond_repair: list[str] = []
         self._drift_nano = 0
         self._is_moving = False
 
@@ -139,16 +142,17 @@ class _Comparison:
             )
         free = wallet.balance_nano - wallet.held_nano
         if free < min(wallet.floor_nano, wallet.balance_nano) and not await _had_a_line(db, row.account_id):
-            self._problems.append(f"{name} holds more than it has")
+            self._beyond_repair.append(f"{name} holds more than it has")
 
     def result(self, ended: tuple[str, ...], last_entry: bytes) -> Compared:
         return Compared(
             self._row.account_id,
             self._wallet,
             self._expected,
-            tuple(self._problems),
+            (*self._problems, *self._beyond_repair),
             self._drift_nano,
             self._is_moving,
+            bool(self._problems),
             ended,
             last_entry,
         )

@@ -27,8 +27,9 @@ _IDENTITY = re.compile(rb"^(?:run_id|master_replid):(\S+?)\r?$", re.MULTILINE)
 _SCAN_COUNT = 5_000
 _SHARD_KEY = re.compile(rb"\{s(\d+)\}:(?:wallet|use):")
 # So long after a shard began a new epoch nobody rebuilds its wallets: every worker has its connection back by then, and
-# has handed in the holds of its running requests, which a wallet that is rebuilt without them would spend again.
-_SETTLING_MS = 1_000
+# has handed in the holds of its running requests, which a wallet that is rebuilt without them would spend again. A
+# connection takes two seconds at most, and is tried again after half a second.
+_SETTLING_MS = 3_000
 
 Changed = Callable[[Collection[int]], None]
 

@@ -6,7 +6,7 @@ from asyncio import CancelledError
 import msgspec
 
 from app.base.clock import now_ms
-from app.base.errors import OutcomeUnknown
+from app.base.errors import OutcomeUnknown, ServiceUnavailable
 from app.base.wire import Wire
 from app.quota.rules import NO_RULES, NO_TRACE, Rules
 from app.quota.scripts import ADMIT, EXTEND, POSTED, REHOLD, RENEW, SETTLE
@@ -155,11 +155,15 @@ class Gate:
                 b"%b %b %b" % (rules.trace.encode(), slots.ids, draft),
                 rules.packed,
             )
-            if self._wire.confirm_with is not None and reply[0] == b"ok":
-                await self._wire.confirm(slots.wallet)
         except (OutcomeUnknown, CancelledError):
             self.unheard.append(Unheard(slots, request_id, rules.trace))
             raise
+        if self._wire.confirm_with is not None and reply[0] == b"ok":
+            try:
+                await self._wire.confirm(slots.wallet)
+            except (ServiceUnavailable, CancelledError):  # it was given, and is where it can be lost
+                self.unheard.append(Unheard(slots, request_id, rules.trace))
+                raise
         if reply[0] == b"ok":
             self._open[request_id] = _OpenHold(slots, rules.trace, hold_nano, hold_tokens, now_ms(), draft)
             if rules is NO_RULES:
@@ -180,6 +184,8 @@ class Gate:
         if (hold := self._open.get(request_id)) is not None:
             hold.nano += more_nano
             hold.draft = draft or hold.draft
+        if self._wire.confirm_with is not None:
+            await self._wire.confirm(slots.wallet)
         return True
 
     async def settle(

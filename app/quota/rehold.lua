@@ -1,11 +1,19 @@
--- Puts the hold of a running request back that Redis has lost. One that is there, or was taken back, stays as it is.
+-- Puts the hold of a running request back that Redis has lost, or has as it was before it grew. One that was taken back
+-- stays so.
 -- KEYS  wallet holds leases, then `use` and `live` of each subject of the trace
 -- ARGV  request, text of the hold, its amount (nano), lease (ms)      ->  1 where it was put back
-if redis.call('HSETNX', KEYS[2], ARGV[1], ARGV[2]) == 0 then return 0 end
+local more = tonumber(ARGV[3])
+local had = redis.call('HGET', KEYS[2], ARGV[1])
+if had then
+  local nano = tonumber(string.match(had, '^(%d+) '))
+  if not nano or nano >= more then return 0 end
+  more = more - nano
+end
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
 local clock = redis.call('TIME')
 local lease_end = string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[4])
 redis.call('ZADD', KEYS[3], lease_end, ARGV[1])
-if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'h', ARGV[3]) end
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HINCRBY', KEYS[1], 'h', string.format('%.0f', more)) end
 local i = 0
 for items in string.gmatch(string.match(ARGV[2], '^%d+ %d+ %d+ (%S+) '), '=([^;]*)') do
   i = i + 1

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from app.base.errors import ServiceUnavailable
 from app.base.receipt import Usage
@@ -15,7 +16,7 @@ from app.base.wire import Wire
 from app.ledger.repair import repair_wallets
 from app.proxy.settlement import Clerk, Leases, Policies, Recovery, Spool, Unposted
 from app.proxy.settlement.spool import Settlement
-from app.quota.gate import LostHold, Unheard
+from app.quota.gate import Gate, LostHold, Unheard
 from app.quota.rules import NO_TRACE
 from tests.ledger.office import Office
 from tests.proxy.makers import ignore_budgets
@@ -306,3 +307,49 @@ async def test_money_that_was_taken_back_and_lost_is_taken_again(office: Office)
     await assert_whole(office, account, 800, receipts=0)
     assert await office.lots(account) == {}
     assert lot
+
+
+async def test_a_hold_that_had_grown_grows_again(office: Office, worker: Worker) -> None:
+    """The older copy has it as it was given: the rest would be held by nobody, and unpaid."""
+    account = await office.account(1_000)
+    slots = office.wallets.slots(account)
+    request_id, generation = await office.begin(account, 100)
+    copy = await Copy.take(office.books.wire)
+    assert await office.gate.extend(slots, request_id, 800)
+    await copy.promote()
+    await worker.recover()
+    await office.books.warm_wallet(account)
+    wallet = await office.wallets.read(account)
+    assert wallet is not None
+    assert wallet.held_nano == 900
+    await worker.settle(account, request_id, generation, 430)
+    await assert_whole(office, account, 1_000 - 863, receipts=1)
+
+
+async def test_what_no_repair_can_change_is_not_repaired_again_and_again(office: Office, worker: Worker) -> None:
+    """A worker that comes back late has put back more than there is: `verify` says so until its request ends."""
+    account = await office.account(1_000)
+    late = Gate(office.books.wire, 60_000)
+    copy = await Copy.take(office.books.wire)
+    own, office.gate = office.gate, late
+    await office.begin(account, 800)
+    office.gate = own
+    await copy.promote()
+    await worker.recover()
+    await office.books.warm_wallet(account)
+    await office.begin(account, 900)
+    await late.put_back(office.wallets.slots(account).shard.number)
+    assert await office.books.repair("asked for", is_trial=False) == []
+    assert await office.memos(account, "repair") == []
+    assert (await office.verify()).problems == [f"wallet {account} holds more than it has"]
+
+
+async def test_no_repair_is_made_that_can_not_be_written_down(office: Office) -> None:
+    """The entry says why; without it nothing is changed, and the next turn finds it again."""
+    account = await office.account(1_000)
+    await office.books.wire.call("HINCRBY", office.wallets.slots(account).wallet, "b", -7)
+    with pytest.raises((UnicodeEncodeError, DBAPIError)):
+        await office.books.repair("a reason that no database takes: \ud800", is_trial=False)
+    assert await office.redis_balance(account) == 993
+    assert len(await office.books.repair("asked for", is_trial=False)) == 1
+    assert len(await office.memos(account, "repair")) == 1
