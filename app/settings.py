@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 32 * 1024 * 1024
     trusted_proxies: str = ""  # networks, by comma: whose `X-Forwarded-For` is believed
     drain_seconds: int = 30  # how long a running stream may go on after SIGTERM
+    read_on_seconds: int = 600  # how long an answer that its customer left is read on for its usage
     retest_seconds: int = 60  # how long a parked credential rests before its first test; then twice as long each time
     # What an ending costs the customer: `full`, `delivered` or `free`; see `proxy.settlement.policies`.
     policy_cut: str = "delivered"  # the vendor broke off in mid-answer
@@ -68,6 +69,7 @@ _BOUNDS = {
     "lease_seconds": (1, 3600),
     "max_body_bytes": (1024, 2**31),
     "drain_seconds": (1, 3600),
+    "read_on_seconds": (0, 3600),
     "retest_seconds": (1, 3600),
 }
 _CHOICES = {

@@ -96,6 +96,7 @@ class Worker:
             snapshot=lambda: self.snapshot,
             find_receipt=books.find_receipt,
             format_usd=format_usd,
+            read_on_s=books.settings.read_on_seconds,
         )
 
     async def warm_wallet(self, account_id: str) -> None:

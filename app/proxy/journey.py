@@ -26,9 +26,8 @@ __all__ = ["FindReceipt", "Journey", "Reply", "Visit"]
 
 Headers = list[tuple[bytes, bytes]]
 
-# A customer who has gone: the vendor still charges, so the rest is read for its usage, within these bounds.
-GONE_SECONDS = 10.0
-GONE_BYTES = 1024 * 1024
+# A customer who has gone: the vendor still charges, so the rest is read for its usage, within this bound.
+_GONE_BYTES = 16 * 1024 * 1024
 
 _DONE = b"data: [DONE]\n\n"
 _EVENT_STREAM: Headers = [
@@ -83,7 +82,9 @@ class Journey:
         snapshot: Callable[[], Snapshot],
         find_receipt: FindReceipt,
         format_usd: Callable[[int], str],
+        read_on_s: int,
     ) -> None:
+        """`read_on_s`: for so long an answer that its customer left is read for its usage."""
         self._keyring = keyring
         self._desk = desk
         self._crowd = crowd
@@ -95,6 +96,7 @@ class Journey:
         self._chain = Chain(dispatcher, gate, snapshot)
         self._find_receipt = find_receipt
         self._format_usd = format_usd
+        self._read_on_s = read_on_s
         self._streams: set[LiveStream] = set()
 
     async def chat(self, visit: Visit, reply: Reply) -> None:
@@ -182,6 +184,7 @@ class Journey:
         meter = Meter(self._gate, trip)
         try:
             await reply.start([*_EVENT_STREAM, *_dropped(trip.order, stream.channel), *limit_headers(trip.hold)])
+            reply.when_gone(lambda: stream.leave(self._read_on_s))
             delivered, fault = await _pump(stream, reply, meter)
             if fault is not None:  # said at once: what was delivered may have to be counted
                 await reply.write(reply.error_event(fault))
@@ -229,12 +232,11 @@ def _dropped(order: Order, channel: Channel | None) -> Headers:
 
 async def _pump(stream: LiveStream, reply: Reply, meter: Meter) -> tuple[Delivered, TollgateError | None]:
     """Every event to the customer as it comes, while the hold pays for it; how it ended."""
-    reply.when_gone(lambda: stream.leave(GONE_SECONDS))
     reader = stream.reader
     try:
         while (data := await stream.next()) is not None:
             if reply.gone:
-                if stream.bytes_after_leave > GONE_BYTES:
+                if stream.bytes_after_leave > _GONE_BYTES:
                     raise StreamCut("customer gone")
                 continue
             counted = None if reader.usage is None else reader.usage.output_tokens

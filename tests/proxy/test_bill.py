@@ -157,6 +157,15 @@ async def test_pictures_count_where_the_vendor_sends_no_usage() -> None:
     assert 2 * 1_105 <= bill.usage.input_tokens < 2 * 1_105 + 50
 
 
+async def test_who_leaves_early_pays_the_most_for_pictures() -> None:
+    """Nobody knows what the vendor took: who leaves chooses when, and could have stayed."""
+    asked = _with_media([MediaPart("image", "messages[0].content[0]")] * 2, 2 * 48_169)
+    left = await _bill(asked, ending="client_gone", usage=None, output="A cat.")
+    early = await _bill(asked, ending="client_gone", usage=Usage(input_tokens=2), is_usage_final=False, output="A cat.")
+    assert left.usage == early.usage
+    assert 2 * 48_169 <= left.usage.input_tokens < 2 * 48_169 + 50
+
+
 def _with_media(parts: Sequence[MediaPart], held: int) -> Order:
     asked = order()
     return msgspec.structs.replace(asked, media=tuple(parts), media_tokens=held, input_bound=asked.input_bound + held)
@@ -247,14 +256,16 @@ EARLY_ENDINGS: list[Ending] = ["cut", "client_gone", "interrupted", "out_of_cred
 
 
 @pytest.mark.parametrize("ending", EARLY_ENDINGS)
-@pytest.mark.parametrize("said", [0, 1])
+@pytest.mark.parametrize("said", [0, 1, 2, 7])
 async def test_a_usage_on_the_way_is_not_the_last_word(ending: Ending, said: int) -> None:
-    """A vendor that says 0 or 1 until its stream ends: the text is charged, prompt and answer, and so is its cost."""
+    """A vendor that says next to nothing until its stream ends: the text is charged, prompt and answer, and so is its
+    cost."""
     words = "one two three" + " four" * 27
+    asked = order(messages=[{"role": "user", "content": "count on " * 20}])
     early = Usage(input_tokens=said, output_tokens=said)
-    bill = await _bill(ending=ending, usage=early, is_usage_final=False, output=words)
+    bill = await _bill(asked, ending=ending, usage=early, is_usage_final=False, output=words)
     assert (bill.source, bill.usage.output_tokens) == ("estimated", 30)
-    assert bill.usage.input_tokens > 1
+    assert bill.usage.input_tokens > 40
     assert bill.amount_nano == bill.usage.input_tokens + 300 + 5
     assert bill.cost_nano == -(-bill.usage.input_tokens // 2) + 60
 

@@ -153,3 +153,11 @@ def test_what_there_is_room_for(room: Room, fits: bool, affordable: int) -> None
     asked = msgspec.structs.replace(order(), input_bound=100)
     assert room.fits(asked, SALE, 16_384) is fits
     assert affordable_output(asked, SALE, 16_384, room) == affordable
+
+
+def test_what_vendors_write_before_tools_is_held_for() -> None:
+    """Up to 530 tokens, which a tool of a few bytes does not outweigh; also where the prompt is counted."""
+    tool = {"type": "function", "function": {"name": "f"}}
+    asked = order(tools=[tool])
+    assert asked.input_bound >= order().input_bound + 530
+    assert asked.uncounted_bytes >= 530

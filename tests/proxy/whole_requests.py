@@ -213,6 +213,7 @@ class House:
             snapshot=lambda: self._snapshot,
             find_receipt=self._nothing,
             format_usd=format_usd,
+            read_on_s=1,
         )
 
     def offer(self, model: Model, channel: Channel) -> None:

@@ -54,10 +54,12 @@ async def make_bill(order: Order, delivered: Delivered, sale: Sale, policies: Po
         )
     used: Usage | None = delivered.usage
     source: UsageSource = "upstream"
+    # Who leaves an answer chooses when: that must not be where its pictures are cheap.
+    media = order.media_tokens if delivered.ending == "client_gone" else None
     if used is None:
-        used, source = await estimate_usage(order, delivered.output), "estimated"
+        used, source = await estimate_usage(order, delivered.output, media=media), "estimated"
     elif not delivered.is_usage_final:
-        used, source = await at_least_the_text(order, delivered.output, used)
+        used, source = await at_least_the_text(order, delivered.output, used, media=media)
     served = None if delivered.service_tier == _STANDARD_TIER else delivered.service_tier
     passed = passed_extras(order, delivered.channel)
     taken = _Taken(used, _extras(passed, served))

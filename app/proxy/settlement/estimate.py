@@ -14,30 +14,34 @@ __all__ = ["at_least_the_text", "count_output", "estimate_usage", "media_tokens"
 log = logging.getLogger("tollgate.settlement")
 
 _BYTES_A_TOKEN = 4  # of English; only where the tokenizer fails
-_PROMPT_UNKNOWN = 1  # tokens: up to here, a prompt that is not final is none
 # The larger of the examples in OpenAI's documents: 2048x4096 at high detail, for gpt-4o 85 + 6 x 170.
 _IMAGE_TOKENS = 1_105
 # OpenAI counts some 10 tokens a second of speech, which takes some 10 kB where it is compressed.
 _AUDIO_BYTES_A_TOKEN = 1_024
 
 
-async def estimate_usage(order: Order, output: str) -> Usage:
-    """Never more of the prompt than was held for it."""
-    prompt = await _count(order.prompt) + TOKENS_PER_TEXT * len(order.prompt) + media_tokens(order)
-    return Usage(input_tokens=min(prompt, order.input_bound), output_tokens=await count_output(output))
+async def estimate_usage(order: Order, output: str, *, media: int | None = None) -> Usage:
+    """Never more of the prompt than was held for it. `media` is what its media take, where that is not the usual."""
+    texts = await _count_prompt(order) + (media_tokens(order) if media is None else media)
+    return Usage(input_tokens=min(texts, order.input_bound), output_tokens=await count_output(output))
 
 
-async def at_least_the_text(order: Order, output: str, said: Usage) -> tuple[Usage, UsageSource]:
-    """A count that is not the vendor's last word, or what the text comes to where that is more. Vendors that do not
-    know a prompt yet say 0 or 1."""
-    counted = await estimate_usage(order, output)
+async def at_least_the_text(
+    order: Order, output: str, said: Usage, *, media: int | None = None
+) -> tuple[Usage, UsageSource]:
+    """A count that is not the vendor's last word, or what the text comes to where that is more. A vendor that has not
+    even counted the prompt's text yet does not know its media either; one that has knows them."""
     input_tokens = said.input_tokens
-    if input_tokens <= _PROMPT_UNKNOWN:
-        input_tokens = max(input_tokens, counted.input_tokens)
-    output_tokens = max(said.output_tokens, counted.output_tokens)
+    if input_tokens < await _count_prompt(order):
+        input_tokens = max(input_tokens, (await estimate_usage(order, "", media=media)).input_tokens)
+    output_tokens = max(said.output_tokens, await count_output(output))
     if (input_tokens, output_tokens) == (said.input_tokens, said.output_tokens):
         return said, "upstream"
     return msgspec.structs.replace(said, input_tokens=input_tokens, output_tokens=output_tokens), "estimated"
+
+
+async def _count_prompt(order: Order) -> int:
+    return await _count(order.prompt) + TOKENS_PER_TEXT * len(order.prompt)
 
 
 async def count_output(text: str) -> int:
