@@ -11,12 +11,15 @@ import msgspec
 
 from app.base.wire import Connected, StoreError
 
-__all__ = ["Finding", "RedisFacts", "check_redis", "confirming", "read_facts"]
+__all__ = ["Confirming", "Finding", "RedisFacts", "check_redis", "confirming", "read_facts", "strictest"]
 
 _OLDEST = (6, 2)
 _WAITS_FOR_DISK = (7, 2)
 _CONFIRM_MS = 500
 _ASKED = ("appendfsync", "maxmemory", "maxmemory-policy")
+
+# WAIT or WAITAOF, as it is sent; None for nothing.
+Confirming = tuple[bytes | int, ...] | None
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -64,15 +67,12 @@ async def read_facts(server: Connected) -> RedisFacts:
     )
 
 
-def confirming(facts: RedisFacts, replicas: int, disk: int) -> tuple[bytes | int, ...] | None:
+def confirming(facts: RedisFacts, replicas: int, disk: int) -> Confirming:
     """The command that waits until a write is on so many replicas, and in the append-only file; None where neither is
     asked for."""
     if disk and _can_wait_for_disk(facts):
         return (b"WAITAOF", 1, replicas, _CONFIRM_MS)
     return (b"WAIT", replicas, _CONFIRM_MS) if replicas else None
-
-
-Confirming = tuple[bytes | int, ...] | None
 
 
 def strictest(*commands: Confirming) -> Confirming:
