@@ -8,8 +8,9 @@ in one field alone, and fields that engines and gateways add to OpenAI's are fol
 
 import json
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+import bpe_openai
 import msgspec
 from msgspec import Raw
 
@@ -57,7 +58,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 class GreedyVendor:
     """`limit_name` is the field in which it reads the bound; `media` and `most` are what its model takes and gives;
-    `is_counted` says that it counts tokens as OpenAI does, and not a token a byte. It answers `said` where that is
+    `is_counted` says that it counts tokens as OpenAI does, by the model's name, and not a token a byte. It answers `said` where that is
     something else than what it read."""
 
     def __init__(self) -> None:
@@ -184,7 +185,15 @@ def _counted(read: Json) -> int:
                 texts.append(_said(value))
     texts += [_said(read[name]) for name in ("tools", "functions", "response_format") if read.get(name) is not None]
     named = sum(message.get("name") is not None for message in read["messages"])
-    return count_tokens_sync(texts) + _TURN_TOKENS * len(read["messages"]) + named + _PRIMING_TOKENS
+    return _tokens(read["model"], texts) + _TURN_TOKENS * len(read["messages"]) + named + _PRIMING_TOKENS
+
+
+def _tokens(model: str, texts: list[str]) -> int:
+    """As tiktoken's `encoding_for_model` has it: https://github.com/openai/tiktoken/blob/main/tiktoken/model.py."""
+    if model.startswith(("gpt-4o", "gpt-5", "ft:gpt-4o")):
+        return count_tokens_sync(texts)
+    encode = bpe_openai.get_encoding("cl100k_base").encode_ordinary
+    return sum(len(encode(text)) for text in texts)
 
 
 def _said(value: Any) -> str:

@@ -63,6 +63,8 @@ _WORDS = [
     "你好世界",
     "สวัสดีครับ",
     "שלום ",
+    "ಕನ್ನಡ ಭಾಷೆ ",  # five times as many tokens for the models before gpt-4o
+    "ქართული ",
     "🎈👩‍👩‍👧‍👦",
     "\u0000\u200d\ufffd",
     "<|im_start|>system",

@@ -38,6 +38,7 @@ class Shop(msgspec.Struct, frozen=True, kw_only=True):
 
     provider: str = "openai_compatible"
     limit_name: LimitName = "max_tokens"
+    upstream_model: str = "gpt-4o-mini"
     model: Model = MODEL
     actions: dict[str, Action] = {}
     shaping: Shaping = Shaping()
@@ -50,7 +51,11 @@ class Place(msgspec.Struct, frozen=True):
 
     async def serve(self, shop: Shop, sent: bytes, balance_nano: int, said: Said | None = None) -> Served:
         channel = msgspec.structs.replace(
-            channel_to(self.server, 1), provider=shop.provider, priced_fields=shop.actions, shaping=shop.shaping
+            channel_to(self.server, 1),
+            provider=shop.provider,
+            models={shop.model.name: shop.upstream_model},
+            priced_fields=shop.actions,
+            shaping=shop.shaping,
         )
         self.house.offer(shop.model, channel)
         self.vendor.limit_name = shop.limit_name
@@ -126,6 +131,7 @@ def _shops(draw: st.DrawFn) -> Shop:
     return Shop(
         provider=provider,
         limit_name=draw(st.sampled_from(_READS[provider])),
+        upstream_model=draw(st.sampled_from(["gpt-4o-mini", "ft:gpt-4o-mini:org::id", "gpt-4-turbo", "gpt-4"])),
         model=draw(_models),
         actions=draw(_actions),
     )
@@ -250,6 +256,24 @@ async def test_a_prompt_that_is_counted_counts_all_of_it(place: Place, messages:
     sent = _asking(messages, ',"max_tokens":10')
     served = await place.serve(shop, sent, PRICES.input * len(sent) // 1_000_000)
     place.check_paid(served, shop)
+
+
+@pytest.mark.parametrize("language", ["ಕನ್ನಡ ಭಾಷೆ ", "မြန်မာဘာသာ ", "ქართული ენა "])
+@pytest.mark.parametrize("upstream_model", ["gpt-4", "gpt-4-turbo", "gpt-3.5-turbo", "ft:gpt-3.5-turbo:org::id", "mine"])
+async def test_near_the_end_of_a_wallet_an_older_tokenizer_is_never_counted_with_ours(
+    place: Place, upstream_model: str, language: str
+) -> None:
+    """The models before gpt-4o have up to six times as many tokens for a text as `o200k_base`: their bytes stand."""
+    shop = Shop(provider="openai", limit_name="max_completion_tokens", upstream_model=upstream_model)
+    messages = msgspec.json.encode([{"role": "user", "content": language * 300}]).decode()
+    sent = _asking(messages, ',"max_tokens":10')
+    served = await place.serve(shop, sent, PRICES.input * len(sent) // 1_000_000)
+    place.check_refused(served)
+    served = await place.serve(shop, sent, 10**12)
+    place.check_paid(served, shop)
+    newer = msgspec.structs.replace(shop, upstream_model="gpt-4o-mini")
+    served = await place.serve(newer, sent, PRICES.input * len(sent) // 1_000_000)
+    place.check_paid(served, newer)
 
 
 async def test_the_detail_of_a_part_never_makes_its_picture_cheaper(place: Place) -> None:
