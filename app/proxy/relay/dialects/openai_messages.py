@@ -8,14 +8,14 @@ import json
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from app.base.errors import InvalidField
 from app.base.tokens import TOKENS_PER_TEXT
 from app.proxy.records import MediaPart
 from app.proxy.relay.dialects.openai_parts import JsonObject, Prompt, look_at_part, size_of
 
-__all__ = ["Messages", "TextMessages", "hides_content", "look_closely", "read_texts"]
+__all__ = ["Messages", "TextMessages", "gives_twice", "look_closely", "read_texts"]
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 _NEED_CONTENT = frozenset({"system", "developer", "user", "tool"})
@@ -39,10 +39,11 @@ class _TextPart(msgspec.Struct, forbid_unknown_fields=True):
 
 class _TextMessage(msgspec.Struct, forbid_unknown_fields=True):
     role: Role
-    content: str | list[_TextPart] | None = None
-    name: str | None = None
-    tool_call_id: str | None = None
-    tool_calls: list[Raw] | None = None  # as they came: Go's reader makes one object of two under the same key
+    content: str | list[_TextPart] | UnsetType | None = UNSET
+    name: str | UnsetType | None = UNSET
+    tool_call_id: str | UnsetType | None = UNSET
+    # As they came: Go's reader makes one object of two under the same key.
+    tool_calls: list[Raw] | UnsetType | None = UNSET
 
 
 class _Part(msgspec.Struct):
@@ -70,7 +71,7 @@ def read_texts(messages: list[_TextMessage]) -> Prompt:
     prompt = Prompt([], [])
     for index, message in enumerate(messages):
         content = message.content
-        if content is None:
+        if content is None or content is UNSET:
             _check_content_may_miss(message.role, index)
         elif isinstance(content, str):
             prompt.texts.append(content)
@@ -83,17 +84,39 @@ def read_texts(messages: list[_TextMessage]) -> Prompt:
             prompt.texts.append(_encode(message.tool_calls).decode())
         elif not content:
             prompt.uncounted += TOKENS_PER_TEXT
-        if message.name is not None:
+        if isinstance(message.name, str):
             prompt.uncounted += 1 + len(message.name.encode())
-        if message.tool_call_id is not None:
+        if isinstance(message.tool_call_id, str):
             prompt.uncounted += len(message.tool_call_id.encode())
     return prompt
 
 
-def hides_content(raw: bytes, messages: int) -> bool:
-    """Whether one of so many messages may have a second `content`, which another reader would take for the first. A
-    name can be written with escapes (`\\u0063ontent`): those of small letters are 0061 to 007a."""
-    return raw.count(b'"content"') > messages or (b"\\u00" in raw and (b"\\u006" in raw or b"\\u007" in raw))
+def gives_twice(raw: bytes, messages: list[_TextMessage]) -> bool:
+    """Whether a message or a part of these may have a key twice, of which another reader would take the first: whether
+    a name is there more often than the decoder has read it. It may be there as a text too; a closer look tells. A name
+    can be written with escapes (`\\u0063ontent`): those of small letters are 0061 to 007a, and 5f is `_`."""
+    if b"\\u00" in raw and (b"\\u006" in raw or b"\\u007" in raw or b"\\u005" in raw):
+        return True
+    if raw.count(b'"role"') > len(messages):
+        return True
+    if raw.count(b'"content"') > len([each for each in messages if each.content is not UNSET]):
+        return True
+    if b'"text"' in raw or b'"cache_control"' in raw:
+        parts = [part for each in messages if isinstance(each.content, list) for part in each.content]
+        cached = len([part for part in parts if bytes(part.cache_control)])
+        if raw.count(b'"text"') > 2 * len(parts) or raw.count(b'"cache_control"') > cached:
+            return True
+    return (b'"name"' in raw or b'"tool_call' in raw) and _names_twice(raw, messages)
+
+
+def _names_twice(raw: bytes, messages: list[_TextMessage]) -> bool:
+    calls = [bytes(call) for each in messages for call in each.tool_calls or ()]
+    return (
+        raw.count(b'"name"') - sum(call.count(b'"name"') for call in calls)
+        > len([each for each in messages if each.name is not UNSET])
+        or raw.count(b'"tool_calls"') > len([each for each in messages if each.tool_calls is not UNSET])
+        or raw.count(b'"tool_call_id"') > len([each for each in messages if each.tool_call_id is not UNSET])
+    )
 
 
 def look_closely(raw: bytes) -> Prompt:
