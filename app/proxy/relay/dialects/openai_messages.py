@@ -5,6 +5,7 @@ key: what a message can cost must not hide under a name or a second key that is 
 """
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,6 +29,7 @@ _MESSAGE_FIELDS = frozenset(
     {"role", "content", "name", "tool_call_id", "tool_calls", "function_call", "refusal", "audio", _IMAGES}
     | _MEDIA_BESIDE
 )
+_NAMES = re.compile(rb'"(?:role|content|name|tool_call_id|tool_calls|text|cache_control)"')
 _encode = msgspec.json.Encoder().encode
 
 
@@ -93,30 +95,24 @@ def read_texts(messages: list[_TextMessage]) -> Prompt:
 
 def gives_twice(raw: bytes, messages: list[_TextMessage]) -> bool:
     """Whether a message or a part of these may have a key twice, of which another reader would take the first: whether
-    a name is there more often than the decoder has read it. It may be there as a text too; a closer look tells. A name
-    can be written with escapes (`\\u0063ontent`): those of small letters are 0061 to 007a, and 5f is `_`."""
-    if b"\\u00" in raw and (b"\\u006" in raw or b"\\u007" in raw or b"\\u005" in raw):
+    their names are there more often than the decoder has read them. They may be there as texts too; a closer look
+    tells. A name can be written with escapes (`\\u0063ontent`): small letters are 0061 to 007a, `_` is 005f."""
+    if b"\\" in raw and b"\\u00" in raw and (b"\\u006" in raw or b"\\u007" in raw or b"\\u005" in raw):
         return True
-    if raw.count(b'"role"') > len(messages):
-        return True
-    if raw.count(b'"content"') > len([each for each in messages if each.content is not UNSET]):
-        return True
-    if b'"text"' in raw or b'"cache_control"' in raw:
-        parts = [part for each in messages if isinstance(each.content, list) for part in each.content]
-        cached = len([part for part in parts if bytes(part.cache_control)])
-        if raw.count(b'"text"') > 2 * len(parts) or raw.count(b'"cache_control"') > cached:
-            return True
-    return (b'"name"' in raw or b'"tool_call' in raw) and _names_twice(raw, messages)
-
-
-def _names_twice(raw: bytes, messages: list[_TextMessage]) -> bool:
-    calls = [bytes(call) for each in messages for call in each.tool_calls or ()]
-    return (
-        raw.count(b'"name"') - sum(call.count(b'"name"') for call in calls)
-        > len([each for each in messages if each.name is not UNSET])
-        or raw.count(b'"tool_calls"') > len([each for each in messages if each.tool_calls is not UNSET])
-        or raw.count(b'"tool_call_id"') > len([each for each in messages if each.tool_call_id is not UNSET])
-    )
+    read = len(messages)  # their roles
+    for message in messages:
+        content = message.content
+        if isinstance(content, list):
+            read += 1 + sum(3 if bytes(part.cache_control) else 2 for part in content)  # `text` is a type and a name
+        elif content is not UNSET:
+            read += 1
+        if message.name is not UNSET:
+            read += 1
+        if message.tool_call_id is not UNSET:
+            read += 1
+        if message.tool_calls is not UNSET:
+            read += 1 + sum(len(_NAMES.findall(bytes(call))) for call in message.tool_calls or ())
+    return len(_NAMES.findall(raw)) > read
 
 
 def look_closely(raw: bytes) -> Prompt:
