@@ -24,7 +24,7 @@ from app.proxy.admission import AdmissionDesk, Crowd
 from app.proxy.dispatch import Dispatcher, Health, News
 from app.proxy.journey import Journey
 from app.proxy.relay import Relay
-from app.proxy.relay.providers import count_like_openai
+from app.proxy.relay.providers import count_like_ours
 from app.proxy.relay.sandbox import SandboxTransport
 from app.proxy.relay.vendors import VendorTransport
 from app.proxy.settlement import Clerk, Leases, Policies, Recovery, Spool, Unposted
@@ -86,7 +86,7 @@ class Worker:
         self.dispatcher.health.listen(self.warden.recorder.heard)
         self.journey = Journey(
             keyring=self.keyring,
-            desk=AdmissionDesk(gate, self.warm_wallet, self.bring_counters, mark, count_like_openai),
+            desk=AdmissionDesk(gate, self.warm_wallet, self.bring_counters, mark, count_like_ours),
             crowd=self.crowd,
             dispatcher=self.dispatcher,
             relay=self.relay,

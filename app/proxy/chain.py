@@ -16,7 +16,7 @@ from app.proxy.admission import bounded, check_media, cover, takes_media
 from app.proxy.extras import refused_field, refusing_channels
 from app.proxy.records import Caller, Offer, Order, Plan, Try
 from app.proxy.relay import RelayFailed, has_passed
-from app.proxy.relay.providers import count_like_openai
+from app.proxy.relay.providers import count_like_ours
 from app.proxy.settlement import Trip
 from app.quota.gate import Gate
 
@@ -173,7 +173,7 @@ class Chain:
         order = msgspec.structs.replace(
             order, model=offer.model.name, requested_model=order.requested_model or order.model
         )
-        is_counted = order.counted_tokens is not None and count_like_openai(offer.channels)
+        is_counted = order.counted_tokens is not None and count_like_ours(offer.channels, offer.model.name)
         order = bounded(order, offer, is_counted=is_counted)
         hold = await cover(self._gate, trip.caller, order, trip.hold, offer.model, offer.sale)
         if hold is None:

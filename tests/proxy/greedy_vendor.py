@@ -1,15 +1,18 @@
 """A vendor that keeps the bound it is sent and takes all that the bound allows: it reads a request as loosely as any
 vendor does, and says that it used as much as that reading permits.
 
-Names are read without regard to case, the last of several counts (Go's `encoding/json`); the bound of an answer is read
+Names are read without regard to case (Go's `encoding/json`) or in camel case (protobuf's JSON), and of several the last
+counts, or the first; the bound of an answer is read
 in one field alone, and fields that engines and gateways add to OpenAI's are followed: llama.cpp's `n_predict`, vLLM's
-`best_of`, LiteLLM's `extra_body`, pictures beside a message's content.
+`best_of`, LiteLLM's `extra_body` and `fallbacks`, pictures beside a message's content, files beside the messages.
 """
 
 import json
+from functools import partial
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+import bpe_openai
 import msgspec
 from msgspec import Raw
 
@@ -28,9 +31,12 @@ _WRITTEN = frozenset({"model", "stream_options", "max_tokens", "max_completion_t
 _BEYOND_BOUNDS = 1_000_000  # tokens of what nobody has declared: a file, a video, a conversation kept by the vendor
 _LIMIT_MOST = 100_000  # tokens that a model gives which declares no maximum
 _IMAGE = 48_169  # of a model that declares none; the vendor does not read `detail`
-_OTHER_LIMITS = ("n_predict", "max_new_tokens", "max_output_tokens")
-_OTHER_ANSWERS = ("best_of", "num_beams", "num_return_sequences", "candidate_count")
+_OTHER_LIMITS = ("n_predict", "max_new_tokens", "max_output_tokens", "max_length")
+_OTHER_ANSWERS = ("best_of", "num_beams", "num_return_sequences", "candidate_count", "n_cmpl")
 _PRICED = ("web_search_options", "store", "provider", "plugins")
+# Without a bound of their own: what the vendor keeps, files, and what another model takes.
+_UNBOUNDED = ("previous_response_id", "conversation", "prompt", "preset", "file_ids", "images", "fallbacks")
+_CAMEL = {name.replace("_", ""): name for name in ("max_tokens", "candidate_count", "service_tier", "n_predict")}
 _SOURCES = {
     "image_url": ("image", "url"),
     "input_audio": ("audio", "data"),
@@ -57,14 +63,15 @@ class Reading(msgspec.Struct, frozen=True):
 
 class GreedyVendor:
     """`limit_name` is the field in which it reads the bound; `media` and `most` are what its model takes and gives;
-    `is_counted` says that it counts tokens as OpenAI does, and not a token a byte. It answers `said` where that is
-    something else than what it read."""
+    `is_counted` says that it counts tokens as OpenAI does, by the model's name, and not a token a byte. It answers
+    `said` where that is something else than what it read."""
 
     def __init__(self) -> None:
         self.limit_name: LimitName = "max_tokens"
         self.media = Media()
         self.most: int | None = None
         self.is_counted = False
+        self.takes_first = False
         self.said: Said | None = None
         self.readings: list[Reading] = []
 
@@ -88,7 +95,7 @@ class GreedyVendor:
         await said.send(exchange, reading.answers, stream=reading.stream)
 
     def read(self, body: bytes) -> Reading:
-        read: Json = json.loads(body, object_pairs_hook=_folded)
+        read: Json = json.loads(body, object_pairs_hook=partial(_folded, takes_first=self.takes_first))
         if isinstance(read.get("extra_body"), dict):
             read |= read["extra_body"]
         answers = _whole(read.get("n")) or 1
@@ -99,7 +106,8 @@ class GreedyVendor:
         asked = read.get("service_tier")
         asked = asked.lower() if isinstance(asked, str) else None
         tier = {"auto": "priority", "default": None, "standard": None}.get(asked, asked)
-        hosted = any(tool.get("type") not in ("function", "custom") for tool in read.get("tools") or ())
+        tools = read.get("tools") or ()
+        hosted = any(tool.get("type") not in ("function", "custom") or "googlesearch" in tool for tool in tools)
         priced = [name for name in _PRICED if read.get(name) not in (None, False)] + ["tools"] * hosted
         return Reading(
             Usage(input_tokens=self._prompt(body, read), output_tokens=generated * limit),
@@ -120,7 +128,7 @@ class GreedyVendor:
                 kind = part["type"]
                 if kind in _SOURCES:
                     tokens += self._media(kind, part)
-        return tokens + _BEYOND_BOUNDS * sum(name in read for name in ("previous_response_id", "conversation"))
+        return tokens + _BEYOND_BOUNDS * sum(name in read for name in _UNBOUNDED)
 
     def _media(self, kind: str, part: Json) -> int:
         """Tokens of it; where bytes are tokens, less those of the data that it knows it to be."""
@@ -157,12 +165,13 @@ def _image(declared: int | ImageTokens | None, detail: Any) -> int:
 
 def _kind_at(url: str) -> str:
     address = urlsplit(url.strip().lower())
-    named = address.path.partition(";")[0] if address.scheme == "data" else address.path
+    is_data = address.scheme == "data"
+    named = address.path.partition(";")[0] if is_data else unquote(address.path).rstrip("/ ")
     if named.startswith("video/") or named.endswith(".mp4"):
         return "video"
     if named.startswith("audio/") or named.endswith(".wav"):
         return "audio"
-    return "file" if named == "application/pdf" or named.endswith(".pdf") else "image"
+    return "file" if named == "application/pdf" or named.endswith((".pdf", ".docx")) else "image"
 
 
 def _bytes(body: bytes) -> int:
@@ -184,7 +193,15 @@ def _counted(read: Json) -> int:
                 texts.append(_said(value))
     texts += [_said(read[name]) for name in ("tools", "functions", "response_format") if read.get(name) is not None]
     named = sum(message.get("name") is not None for message in read["messages"])
-    return count_tokens_sync(texts) + _TURN_TOKENS * len(read["messages"]) + named + _PRIMING_TOKENS
+    return _tokens(read["model"], texts) + _TURN_TOKENS * len(read["messages"]) + named + _PRIMING_TOKENS
+
+
+def _tokens(model: str, texts: list[str]) -> int:
+    """As tiktoken's `encoding_for_model` has it: https://github.com/openai/tiktoken/blob/main/tiktoken/model.py."""
+    if model.startswith(("gpt-4o", "gpt-5", "ft:gpt-4o")):
+        return count_tokens_sync(texts)
+    encode = bpe_openai.get_encoding("cl100k_base").encode_ordinary
+    return sum(len(encode(text)) for text in texts)
 
 
 def _said(value: Any) -> str:
@@ -196,11 +213,12 @@ def _whole(value: Any) -> int:
     return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0
 
 
-def _folded(pairs: list[tuple[str, Any]]) -> Json:
-    """The last of each name; of objects under one name the fields of all, as Go reads into a struct."""
+def _folded(pairs: list[tuple[str, Any]], *, takes_first: bool) -> Json:
+    """One of each name; of objects under one name the fields of all, as Go reads into a struct."""
     read: Json = {}
-    for name, value in pairs:
-        before = read.get(name.casefold())
+    for each, value in reversed(pairs) if takes_first else pairs:
+        name = _CAMEL.get(each.casefold(), each.casefold())
+        before = read.get(name)
         is_merged = isinstance(before, dict) and isinstance(value, dict)
-        read[name.casefold()] = before | value if is_merged else value
+        read[name] = before | value if is_merged else value
     return read

@@ -63,6 +63,8 @@ _WORDS = [
     "你好世界",
     "สวัสดีครับ",
     "שלום ",
+    "ಕನ್ನಡ ಭಾಷೆ ",  # five times as many tokens for the models before gpt-4o
+    "ქართული ",
     "🎈👩‍👩‍👧‍👦",
     "\u0000\u200d\ufffd",
     "<|im_start|>system",
@@ -78,6 +80,7 @@ _PDF, _PICTURE = "data:application/pdf;base64," + "J" * 40, "data:image/png;base
 _ADDRESSES = [
     *("https://e.com/a.jpg", "https://e.com/a", _PICTURE, _PICTURE, " DATA:image/PNG;base64,AAAA"),
     *(_PDF, "data:video/mp4;base64,AAAA", "data:audio/wav;base64,AAAA", "https://e.com/a.pdf", "https://e.com/a.mp4"),
+    *("https://e.com/a.pdf%20", "https://e.com/a.pdf/", "https://e.com/a.docx", "https://e.com/a.mp4/?x"),
     *("https://e.com/a.PDF?x", "https://e.com/a.mp4#t=1", "https://e.com/a.pdf#page=2"),
 ]
 _address = st.sampled_from(_ADDRESSES)
@@ -144,6 +147,7 @@ _tools = [
     [_TOOL],
     [_TOOL, Pairs([("type", "web_search")])],
     [Pairs([("type", "web_search"), ("Type", "function")])],
+    [Pairs([*_TOOL.of, ("googleSearch", Pairs([]))])],
     [],
 ]
 _true = st.sampled_from([True, False, None])
@@ -171,8 +175,15 @@ _FIELDS: dict[str, st.SearchStrategy[Any]] = {
 }
 # What only some vendors know, and what takes more of them than was read here.
 _FOREIGN: dict[str, st.SearchStrategy[Any]] = {
-    **dict.fromkeys(["n_predict", "max_new_tokens", "max_output_tokens"], st.sampled_from([1, 90_000])),
+    **dict.fromkeys(
+        ["n_predict", "max_new_tokens", "max_output_tokens", "max_length", "maxTokens"], st.sampled_from([1, 90_000])
+    ),
     **dict.fromkeys(["best_of", "num_beams", "num_return_sequences", "candidate_count"], st.sampled_from([1, 20])),
+    **dict.fromkeys(["n_cmpl", "candidateCount"], st.sampled_from([1, 20])),
+    **dict.fromkeys(["file_ids", "images", "fallbacks"], st.just(["x"])),
+    "prompt": st.just(Pairs([("id", "pmpt_1")])),
+    "preset": st.just("big"),
+    "serviceTier": st.just("priority"),
     "use_beam_search": _true,
     "extra_body": st.sampled_from([Pairs([("n", 20)]), Pairs([("max_tokens", 90_000)]), Pairs([])]),
     "previous_response_id": st.just("resp_1"),

@@ -34,10 +34,13 @@ PASSED = ("service_tier", "store", "web_search_options", "provider", "plugins", 
 
 
 class Shop(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator has set up, and the field in which the vendor reads the bound of an answer."""
+    """What the operator has set up, the field in which the vendor reads the bound of an answer, and whether it takes
+    the first of several keys."""
 
     provider: str = "openai_compatible"
     limit_name: LimitName = "max_tokens"
+    takes_first: bool = False
+    upstream_model: str = "gpt-4o-mini"
     model: Model = MODEL
     actions: dict[str, Action] = {}
     shaping: Shaping = Shaping()
@@ -50,10 +53,15 @@ class Place(msgspec.Struct, frozen=True):
 
     async def serve(self, shop: Shop, sent: bytes, balance_nano: int, said: Said | None = None) -> Served:
         channel = msgspec.structs.replace(
-            channel_to(self.server, 1), provider=shop.provider, priced_fields=shop.actions, shaping=shop.shaping
+            channel_to(self.server, 1),
+            provider=shop.provider,
+            models={shop.model.name: shop.upstream_model},
+            priced_fields=shop.actions,
+            shaping=shop.shaping,
         )
         self.house.offer(shop.model, channel)
         self.vendor.limit_name = shop.limit_name
+        self.vendor.takes_first = shop.takes_first
         self.vendor.media = shop.model.media
         self.vendor.most = shop.model.max_output_tokens
         self.vendor.is_counted = shop.provider == "openai"
@@ -126,6 +134,8 @@ def _shops(draw: st.DrawFn) -> Shop:
     return Shop(
         provider=provider,
         limit_name=draw(st.sampled_from(_READS[provider])),
+        takes_first=draw(st.booleans()),
+        upstream_model=draw(st.sampled_from(["gpt-4o-mini", "ft:gpt-4o-mini:org::id", "gpt-4-turbo", "gpt-4"])),
         model=draw(_models),
         actions=draw(_actions),
     )
@@ -189,6 +199,20 @@ _DATA = "x" * 60_000
         pytest.param(_asking(more=',"max_tokens":1,"max_new_tokens":90000'), "max_new_tokens", id="another bound"),
         pytest.param(_asking(more=',"max_tokens":1,"extra_body":{"n":20}'), "extra_body", id="LiteLLM opens it"),
         pytest.param(_asking(more=',"previous_response_id":"r"'), "previous_response_id", id="a prompt elsewhere"),
+        pytest.param(_asking(more=',"max_tokens":1,"n_cmpl":20'), "n_cmpl", id="llama.cpp makes 20 answers"),
+        pytest.param(_asking(more=',"max_tokens":1,"maxTokens":9000'), "maxTokens", id="protobuf's JSON"),
+        pytest.param(_asking(more=',"candidateCount":20'), "candidateCount", id="answers in camel case"),
+        pytest.param(_asking(more=',"mock_testing_fallbacks":true'), "mock_testing_fallbacks", id="LiteLLM's fallback"),
+        pytest.param(_asking(more=',"providerOptions":{"gateway":{}}'), "providerOptions", id="other models of Vercel"),
+        pytest.param(_asking(more=',"options":{"num_predict":9000}'), "options", id="Ollama's own bound"),
+        pytest.param(_asking(more=',"prompt":{"id":"pmpt_1"}'), "prompt", id="a prompt that the vendor keeps"),
+        pytest.param(_asking(more=',"file_ids":["file_1"]'), "file_ids", id="files beside the messages"),
+        pytest.param(_asking(more=',"images":["AAAA"]'), "images", id="pictures beside the messages"),
+        pytest.param(
+            _asking(more=',"tools":[{"type":"function","function":{"name":"f"},"googleSearch":{}}]'),
+            "tools[0].googleSearch",
+            id="a search beside a function",
+        ),
         pytest.param(_asking(more=',"service_tier":"Priority"'), "service_tier", id="a tier in another case"),
         pytest.param(
             _asking('[{"role":"user","content":"Hi","images":["AAAA"]}]'), "messages[0].images", id="Ollama's pictures"
@@ -232,6 +256,56 @@ async def test_what_a_vendor_may_read_otherwise_is_refused_by_name(place: Place,
     assert served.error.param == param
 
 
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        pytest.param(
+            '[{"role":"user","content":[{"type":"text","text":"%s","text":"a"}]}]', "messages[0].content[0].text"
+        ),
+        pytest.param('[{"role":"user","content":"Hi","name":"%s","name":null}]', "messages[0].name"),
+        pytest.param('[{"role":"system","role":"user","content":"%s"}]', "messages[0].role"),
+        pytest.param(
+            '[{"role":"assistant","tool_calls":[]},{"role":"user","content":"%s","content":"a"}]', "messages[1].content"
+        ),
+        pytest.param(
+            '[{"role":"assistant","tool_calls":[{"arguments":"%s"}],"tool_calls":[]}]', "messages[0].tool_calls"
+        ),
+        pytest.param(
+            '[{"role":"tool","content":"Hi","tool_call_id":"%s","tool_call_\\u0069d":"a"}]', "messages[0].tool_call_id"
+        ),
+    ],
+    ids=["text", "name", "role", "content", "tool_calls", "tool_call_id"],
+)
+async def test_a_key_given_twice_is_refused_also_among_texts_alone(place: Place, messages: str, param: str) -> None:
+    """Near the end of a wallet the last of them was counted; a vendor that takes the first billed the other."""
+    shop = Shop(provider="openai", limit_name="max_completion_tokens", takes_first=True)
+    sent = _asking(messages % ("word " * 900), ',"max_tokens":10')
+    served = await place.serve(shop, sent, PRICES.input * len(sent) // 1_000_000)
+    place.check_refused(served)
+    assert served.error is not None
+    assert served.error.param == param
+
+
+@pytest.mark.parametrize("name", ["a.pdf%20", "a.pdf/", "a.docx", "a.xlsx/%20?x=1", "a.mp4/", "a.mp3%20", "a.pdf;v=1"])
+async def test_an_address_that_names_no_picture_is_bounded_as_what_it_names(place: Place, name: str) -> None:
+    """A server takes the blank or the slash at its end for nothing; it was held for as a picture."""
+    part = f'{{"type":"image_url","image_url":{{"url":"https://e.com/{name}"}}}}'
+    sent = _asking(f'[{{"role":"user","content":[{part}]}}]')
+    served = await place.serve(Shop(), sent, 10**12)
+    place.check_refused(served)
+    assert served.error is not None
+    assert served.error.param == "messages[0].content[0]"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://e.com/a", "https://e.com/a.jpg/", "https://e.com", "https://e.com/a.php?f=b.pdf"]
+)
+async def test_an_address_that_tells_nothing_is_bounded_as_a_picture(place: Place, url: str) -> None:
+    part = f'{{"type":"image_url","image_url":{{"url":"{url}"}}}}'
+    served = await place.serve(Shop(), _asking(f'[{{"role":"user","content":[{part}]}}]'), 10**12)
+    place.check_paid(served, Shop())
+
+
 _CALLS = '[{"type":"function","function":{"name":"f","arguments":"%s"},"function":{"name":"g"}}]' % ("word " * 900)
 
 
@@ -250,6 +324,26 @@ async def test_a_prompt_that_is_counted_counts_all_of_it(place: Place, messages:
     sent = _asking(messages, ',"max_tokens":10')
     served = await place.serve(shop, sent, PRICES.input * len(sent) // 1_000_000)
     place.check_paid(served, shop)
+
+
+@pytest.mark.parametrize("language", ["ಕನ್ನಡ ಭಾಷೆ ", "မြန်မာဘာသာ ", "ქართული ენა "])
+@pytest.mark.parametrize(
+    "upstream_model", ["gpt-4", "gpt-4-turbo", "gpt-3.5-turbo", "ft:gpt-3.5-turbo:org::id", "mine"]
+)
+async def test_near_the_end_of_a_wallet_an_older_tokenizer_is_never_counted_with_ours(
+    place: Place, upstream_model: str, language: str
+) -> None:
+    """The models before gpt-4o have up to six times as many tokens for a text as `o200k_base`: their bytes stand."""
+    shop = Shop(provider="openai", limit_name="max_completion_tokens", upstream_model=upstream_model)
+    messages = msgspec.json.encode([{"role": "user", "content": language * 300}]).decode()
+    sent = _asking(messages, ',"max_tokens":10')
+    served = await place.serve(shop, sent, PRICES.input * len(sent) // 1_000_000)
+    place.check_refused(served)
+    served = await place.serve(shop, sent, 10**12)
+    place.check_paid(served, shop)
+    newer = msgspec.structs.replace(shop, upstream_model="gpt-4o-mini")
+    served = await place.serve(newer, sent, PRICES.input * len(sent) // 1_000_000)
+    place.check_paid(served, newer)
 
 
 async def test_the_detail_of_a_part_never_makes_its_picture_cheaper(place: Place) -> None:

@@ -37,6 +37,11 @@ SEARCH = {"type": "web_search"}
         ({"\u017ftream": True}, "\u017ftream"),
         ({"max_to\u212aens": 5}, "max_to\u212aens"),
         ({"Service_Tier": "priority"}, "Service_Tier"),
+        ({"serviceTier": "priority"}, "serviceTier"),
+        ({"maxTokens": 90_000}, "maxTokens"),
+        ({"best-of": 3}, "best-of"),
+        ({"previousResponseId": "resp_1"}, "previousResponseId"),
+        ({"Fallbacks": ["dearer"]}, "Fallbacks"),
         ({"PLUGINS": []}, "PLUGINS"),
         ({"stream_options": {"Include_Usage": False}}, "stream_options.Include_Usage"),
         ({"tools": [OWN, {"type": "function", "Type": "web_search"}]}, "tools[1].Type"),
@@ -47,6 +52,54 @@ def test_a_field_that_differs_in_case_is_refused_by_name(fields: dict[str, Any],
     with pytest.raises(InvalidField) as refusal:
         order(**fields)
     assert refusal.value.param == param
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {**OWN, "googleSearch": {}},
+        {**OWN, "web_search": {"enable": True}},
+        {**OWN, "custom": {"name": "g"}},
+        {**CUSTOM, "function": {"name": "f"}},
+        {**CUSTOM, "code_interpreter": {}},
+    ],
+)
+def test_a_tool_has_nothing_beside_it_that_a_vendor_could_run(tool: dict[str, Any]) -> None:
+    """Some vendors go by the names in a tool, not by its type."""
+    (name,) = tool.keys() - {"type", tool["type"]}
+    with pytest.raises(InvalidField) as refusal:
+        order(tools=[OWN, tool])
+    assert refusal.value.param == f"tools[1].{name}"
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {**OWN, "cache_control": {"type": "ephemeral"}, "strict": True},
+        {**OWN, "googleSearch": None},
+        {"type": "function", "name": "f", "description": "Adds", "parameters": {}},
+        {"type": "custom", "name": "g", "input_schema": {}},
+    ],
+)
+def test_what_is_text_may_stand_beside_a_tool(tool: dict[str, Any]) -> None:
+    asked = order(tools=[tool])
+    assert asked.extras is NO_EXTRAS
+    assert msgspec.json.decode(asked.body["tools"]) == [tool]
+
+
+HARMLESS = (
+    *("chat_template_kwargs", "thinking", "thinking_budget", "enable_thinking", "reasoning", "reasoning_format"),
+    *("top_k", "top_a", "min_p", "min_tokens", "repetition_penalty", "stop_token_ids", "ignore_eos", "guided_json"),
+    *("route", "usage", "include_reasoning", "documents", "safe_prompt", "random_seed", "session_id", "cache_prompt"),
+    *("user_id", "metadata", "result_format", "grammar", "num_ctx", "return_citations", "functions", "cache_control"),
+)
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_fields_that_cost_what_their_bytes_do_are_passed(name: str) -> None:
+    asked = order(**{name: {"a": 1}})
+    assert asked.extras is NO_EXTRAS
+    assert name in written(asked, make_channel())
 
 
 def test_of_two_keys_the_vendor_gets_the_one_that_was_read() -> None:

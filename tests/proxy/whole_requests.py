@@ -22,7 +22,7 @@ from app.proxy.admission import AdmissionDesk, Crowd
 from app.proxy.journey import Headers, Journey, Visit
 from app.proxy.records import Order, Plan
 from app.proxy.relay import Relay
-from app.proxy.relay.providers import count_like_openai
+from app.proxy.relay.providers import count_like_ours
 from app.proxy.relay.sandbox import SandboxTransport
 from app.proxy.relay.vendors import VendorTransport
 from app.proxy.settlement import Clerk, Leases, Policies, Spool, Unposted
@@ -201,7 +201,7 @@ class House:
         self.offer(MODEL, channel)
         self.journey = Journey(
             keyring=Keyring(self._find_key, SHARDS, Guesses()),
-            desk=AdmissionDesk(self.gate, self._nothing, self._nothing, ignore_budgets, count_like_openai),
+            desk=AdmissionDesk(self.gate, self._nothing, self._nothing, ignore_budgets, count_like_ours),
             crowd=Crowd(Seats(wire), LEASE_MS),
             dispatcher=Planner(),
             relay=self.relay,

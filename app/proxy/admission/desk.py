@@ -48,7 +48,8 @@ class BringCounters(Protocol):
 
 
 class AdmissionDesk:
-    """`counts_like_openai` says whether the vendors behind all of these channels count tokens as OpenAI does."""
+    """`counts_like_ours` says whether the vendors behind all of these channels count the tokens of this public model
+    with our tokenizer."""
 
     def __init__(
         self,
@@ -56,13 +57,13 @@ class AdmissionDesk:
         warm_wallet: WarmWallet,
         bring_counters: BringCounters,
         mark_budget: MarkBudget,
-        counts_like_openai: Callable[[Sequence[Channel]], bool],
+        counts_like_ours: Callable[[Sequence[Channel], str], bool],
     ) -> None:
         self._gate = gate
         self._warm_wallet = warm_wallet
         self._bring_counters = bring_counters
         self._mark_budget = mark_budget
-        self._counts_like_openai = counts_like_openai
+        self._counts_like_ours = counts_like_ours
         self._rulebook = Rulebook()
 
     async def admit(self, caller: Caller, order: Order, offer: Offer) -> tuple[Order, Hold]:
@@ -90,7 +91,7 @@ class AdmissionDesk:
             room = _room(answer, rules)
             if room is None:
                 raise limit_reached(answer, rules, caller)
-            if not is_counted and self._counts_like_openai(offer.channels):
+            if not is_counted and self._counts_like_ours(offer.channels, offer.model.name):
                 least = msgspec.structs.replace(order, input_bound=order.input_bound // _BYTES_A_TOKEN_MOST)
                 if not room.fits(least, sale, order.answers):
                     # Counting would not help: a long prompt takes long to count, and its sender may have nothing.

@@ -8,7 +8,7 @@ from app.base.priced_fields import LimitField
 from app.catalog.records import Channel
 from app.proxy.relay.dialects.openai_usage import OPENAI_RULES, UsageRules
 
-__all__ = ["PROVIDERS", "Provider", "count_like_openai", "endpoint"]
+__all__ = ["PROVIDERS", "Provider", "count_like_ours", "endpoint"]
 
 
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,18 +22,23 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     requires_max_tokens: bool = False
     usage_rules: UsageRules = OPENAI_RULES  # what it counts outside of the whole in which OpenAI counts it
     limit_field: LimitField = "max_tokens"  # where it reads the bound of an answer
-    counts_like_openai: bool = False  # its tokenizer is OpenAI's, which is ours too
+    counted_models: tuple[str, ...] = ()  # how its names of models begin whose tokenizer is ours, `o200k_base`
     organization_header: str | None = None  # that of a credential's organisation, where it may have several
     project_header: str | None = None
     refuses: tuple[str, ...] = ()  # fields of OpenAI's, by their paths, for which it refuses the whole request
     is_sandbox: bool = False
 
 
+# Earlier ones (gpt-4, gpt-4-turbo, gpt-3.5) have `cl100k_base`, whose count of Georgian, Burmese or Kannada is several
+# times as large. https://github.com/openai/tiktoken/blob/main/tiktoken/model.py
+_O200K = ("gpt-4o", "chatgpt-4o", "gpt-4.1", "gpt-4.5", "gpt-5", "gpt-oss", "o1", "o3", "o4")
+_FINE_TUNED = "ft:"
+
 PROVIDERS: dict[str, Provider] = {
     "openai": Provider(
         base_url="https://api.openai.com/v1",
         limit_field="max_completion_tokens",
-        counts_like_openai=True,
+        counted_models=_O200K,
         organization_header="openai-organization",
         project_header="openai-project",
     ),
@@ -74,13 +79,17 @@ PROVIDERS: dict[str, Provider] = {
         limit_field="max_completion_tokens",
         usage_rules=UsageRules(hides_output=True, lacks_cached=True),
     ),
-    "sandbox": Provider(base_url="sandbox:", counts_like_openai=True, is_sandbox=True),
+    "sandbox": Provider(base_url="sandbox:", counted_models=("",), is_sandbox=True),
 }
 
 
-def count_like_openai(channels: Iterable[Channel]) -> bool:
-    """Whether the vendors behind all of these channels count tokens as OpenAI does."""
-    return all(PROVIDERS[channel.provider].counts_like_openai for channel in channels)
+def count_like_ours(channels: Iterable[Channel], model: str) -> bool:
+    """Whether the vendors behind all of these channels count the tokens of this public model with our tokenizer. One
+    that is not known to do so may count more."""
+    return all(
+        channel.models[model].removeprefix(_FINE_TUNED).startswith(PROVIDERS[channel.provider].counted_models)
+        for channel in channels
+    )
 
 
 def endpoint(base_url: str) -> str:

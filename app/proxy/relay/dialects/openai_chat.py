@@ -29,7 +29,7 @@ from app.proxy.relay.dialects.openai_limits import LIMITS, bound_again, smaller_
 from app.proxy.relay.dialects.openai_messages import (
     Messages,
     TextMessages,
-    hides_content,
+    gives_twice,
     look_closely,
     read_texts,
 )
@@ -148,7 +148,7 @@ def _read(body: bytes) -> tuple[dict[str, Raw], _Request[Any], Prompt]:
         except msgspec.ValidationError:  # of other parts, or at fault
             request = _of_parts.decode(body)
         else:
-            if not hides_content(bytes(fields["messages"]), len(texts.messages)):
+            if not gives_twice(bytes(fields["messages"]), texts.messages):
                 return fields, texts, read_texts(texts.messages)
             request = _of_parts.decode(body)
     except msgspec.ValidationError as error:

@@ -1,9 +1,12 @@
 """The fields of a request beside its messages: which are known, which have a price of their own, and which only look
 like a known one. A vendor whose JSON reader ignores case, such as Go's, takes `N` for `n`: it would serve another
-request than the one that is read here.
+request than the one that is read here. So would a reader of protobuf's JSON, such as Gemini's, that takes `maxTokens`
+for `max_tokens`. Sources: https://pkg.go.dev/encoding/json/v2 (case, underscores, dashes),
+https://protobuf.dev/programming-guides/json (both spellings).
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 
 import msgspec
 from msgspec import Raw
@@ -28,7 +31,14 @@ __all__ = [
 ALSO_PROMPT = ("tools", "functions", "response_format")
 # Tools whose calls the customer answers itself; the vendor runs all others.
 _OWN_TOOLS = frozenset({"function", "custom"})
-_TOOL_FIELDS = frozenset({"type", "function", "custom"})
+_TOOL_FIELDS = frozenset({"type", *_OWN_TOOLS})
+# What may stand beside these: all of it is text. Some clients have a function's fields in the tool itself.
+_BESIDE_A_TOOL = frozenset(
+    {
+        *("name", "description", "parameters", "strict", "format", "input_schema", "input_examples"),
+        *("cache_control", "defer_loading", "eager_input_streaming"),
+    }
+)
 _OPTIONS = frozenset({"include_usage", "include_obfuscation"})
 # Fields that bear on the answer and never become part of the prompt. `metadata` and its like are kept by the vendor.
 _SETTINGS = frozenset(
@@ -53,12 +63,22 @@ _objects = msgspec.json.Decoder(list[dict[str, Raw]])
 _object = msgspec.json.Decoder(dict[str, Raw])
 
 
-def check_names(names: Iterable[str], known: Collection[str] = _KNOWN, at: str = "") -> None:
+def check_names(names: Iterable[str], known: frozenset[str] = _KNOWN, at: str = "") -> None:
     """`names` are those of an object at the path `at`, or of the request. Raises InvalidField with one that is no known
-    name, but would be in another case (Unicode's, in which U+017F is an `s` and U+212A a `k`)."""
+    name, but would be in another case (Unicode's, in which U+017F is an `s` and U+212A a `k`), or with its underscores
+    elsewhere (`maxTokens`)."""
     for name in names:
-        if name not in known and (meant := name.casefold()) in known:
+        if name not in known and (meant := _by_letters(known).get(_letters(name))) is not None:
             raise InvalidField(f"{at}.{name}" if at else name, f"is not a field here; `{meant}` is")
+
+
+@cache
+def _by_letters(known: frozenset[str]) -> dict[str, str]:
+    return {_letters(name): name for name in sorted(known)}
+
+
+def _letters(name: str) -> str:
+    return name.replace("_", "").replace("-", "").casefold()
 
 
 def read_options(fields: dict[str, Raw]) -> None:
@@ -71,10 +91,16 @@ def read_options(fields: dict[str, Raw]) -> None:
 
 def read_tools(fields: dict[str, Raw]) -> None:
     """Checks `tools`, which are a list of objects, and leaves one of each name in each: the types that are read here
-    are those that the vendor reads."""
+    are those that the vendor reads. One that the customer runs has nothing beside it that a vendor could run: some go
+    by the names in a tool (Gemini's `googleSearch`), not by its type."""
     tools = _objects.decode(fields["tools"])
     for index, tool in enumerate(tools):
         check_names(tool, _TOOL_FIELDS, f"tools[{index}]")
+        kind = msgspec.json.decode(tool["type"])
+        if kind in _OWN_TOOLS:
+            for name in tool.keys() - _BESIDE_A_TOOL - {"type", kind}:
+                if not is_null(tool[name]):
+                    raise InvalidField(f"tools[{index}].{name}", f"does not belong to a tool of type `{kind}`")
     fields["tools"] = Raw(_encode(tools))
 
 

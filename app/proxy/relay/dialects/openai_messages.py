@@ -5,17 +5,18 @@ key: what a message can cost must not hide under a name or a second key that is 
 """
 
 import json
+import re
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from app.base.errors import InvalidField
 from app.base.tokens import TOKENS_PER_TEXT
 from app.proxy.records import MediaPart
 from app.proxy.relay.dialects.openai_parts import JsonObject, Prompt, look_at_part, size_of
 
-__all__ = ["Messages", "TextMessages", "hides_content", "look_closely", "read_texts"]
+__all__ = ["Messages", "TextMessages", "gives_twice", "look_closely", "read_texts"]
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 _NEED_CONTENT = frozenset({"system", "developer", "user", "tool"})
@@ -28,6 +29,7 @@ _MESSAGE_FIELDS = frozenset(
     {"role", "content", "name", "tool_call_id", "tool_calls", "function_call", "refusal", "audio", _IMAGES}
     | _MEDIA_BESIDE
 )
+_NAMES = re.compile(rb'"(?:role|content|name|tool_call_id|tool_calls|text|cache_control)"')
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,10 +41,11 @@ class _TextPart(msgspec.Struct, forbid_unknown_fields=True):
 
 class _TextMessage(msgspec.Struct, forbid_unknown_fields=True):
     role: Role
-    content: str | list[_TextPart] | None = None
-    name: str | None = None
-    tool_call_id: str | None = None
-    tool_calls: list[Raw] | None = None  # as they came: Go's reader makes one object of two under the same key
+    content: str | list[_TextPart] | UnsetType | None = UNSET
+    name: str | UnsetType | None = UNSET
+    tool_call_id: str | UnsetType | None = UNSET
+    # As they came: Go's reader makes one object of two under the same key.
+    tool_calls: list[Raw] | UnsetType | None = UNSET
 
 
 class _Part(msgspec.Struct):
@@ -70,7 +73,7 @@ def read_texts(messages: list[_TextMessage]) -> Prompt:
     prompt = Prompt([], [])
     for index, message in enumerate(messages):
         content = message.content
-        if content is None:
+        if content is None or content is UNSET:
             _check_content_may_miss(message.role, index)
         elif isinstance(content, str):
             prompt.texts.append(content)
@@ -83,17 +86,33 @@ def read_texts(messages: list[_TextMessage]) -> Prompt:
             prompt.texts.append(_encode(message.tool_calls).decode())
         elif not content:
             prompt.uncounted += TOKENS_PER_TEXT
-        if message.name is not None:
+        if isinstance(message.name, str):
             prompt.uncounted += 1 + len(message.name.encode())
-        if message.tool_call_id is not None:
+        if isinstance(message.tool_call_id, str):
             prompt.uncounted += len(message.tool_call_id.encode())
     return prompt
 
 
-def hides_content(raw: bytes, messages: int) -> bool:
-    """Whether one of so many messages may have a second `content`, which another reader would take for the first. A
-    name can be written with escapes (`\\u0063ontent`): those of small letters are 0061 to 007a."""
-    return raw.count(b'"content"') > messages or (b"\\u00" in raw and (b"\\u006" in raw or b"\\u007" in raw))
+def gives_twice(raw: bytes, messages: list[_TextMessage]) -> bool:
+    """Whether a message or a part of these may have a key twice, of which another reader would take the first: whether
+    their names are there more often than the decoder has read them. They may be there as texts too; a closer look
+    tells. A name can be written with escapes (`\\u0063ontent`): small letters are 0061 to 007a, `_` is 005f."""
+    if b"\\" in raw and b"\\u00" in raw and (b"\\u006" in raw or b"\\u007" in raw or b"\\u005" in raw):
+        return True
+    read = len(messages)  # their roles
+    for message in messages:
+        content = message.content
+        if isinstance(content, list):
+            read += 1 + sum(3 if bytes(part.cache_control) else 2 for part in content)  # `text` is a type and a name
+        elif content is not UNSET:
+            read += 1
+        if message.name is not UNSET:
+            read += 1
+        if message.tool_call_id is not UNSET:
+            read += 1
+        if message.tool_calls is not UNSET:
+            read += 1 + sum(len(_NAMES.findall(bytes(call))) for call in message.tool_calls or ())
+    return len(_NAMES.findall(raw)) > read
 
 
 def look_closely(raw: bytes) -> Prompt:

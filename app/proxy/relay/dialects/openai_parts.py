@@ -8,7 +8,9 @@ Source of the parts: the Chat Completions API reference, and those of vendors th
 
 import json
 import mimetypes
+import re
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -29,10 +31,20 @@ _MEDIA: dict[str, Literal["image", "audio", "file", "video"]] = {
 }
 _TEXTS = frozenset({"text", "refusal"})
 _OTHER_PARTS = frozenset({"thinking", "reference"})  # all that is in them is text
-_PART_FIELDS = _MEDIA.keys() | _TEXTS | _OTHER_PARTS | {"type", "cache_control"}
+_PART_FIELDS = frozenset({*_MEDIA, *_TEXTS, *_OTHER_PARTS, "type", "cache_control"})
 _SOURCES = ("url", "data", "file_data")
 _PLACES = (*_SOURCES, "file_id", "file_url", "id")
 _PAYLOAD_FIELDS = frozenset({*_PLACES, "detail", "format", "filename"})
+# Python's own table, and not that of the machine, with what it lacks.
+_AT_THE_END = re.compile(r"\W+$")
+_TYPES = mimetypes.MimeTypes()
+for _ending, _type in {
+    **dict.fromkeys((".docx", ".xlsx", ".pptx", ".odt", ".ods", ".odp", ".rtf", ".epub"), "application/x-document"),
+    ".md": "text/markdown",
+    **dict.fromkeys((".mkv", ".m4v", ".flv", ".wmv", ".ogv", ".3gp", ".3g2"), "video/x-video"),
+    **dict.fromkeys((".m4a", ".flac", ".ogg", ".oga", ".wma", ".amr"), "audio/x-audio"),
+}.items():
+    _TYPES.add_type(_type, _ending)
 
 
 class Prompt(msgspec.Struct):
@@ -53,7 +65,7 @@ class JsonObject(dict[str, Any]):
             names = [name for name, _ in pairs]
             self.twice = next(name for name in names if names.count(name) > 1)
 
-    def check(self, known: frozenset[str] | set[str], at: str) -> None:
+    def check(self, known: frozenset[str], at: str) -> None:
         """Raises InvalidField for a name that is given twice, or that only looks like a known one."""
         if self.twice is not None:
             raise InvalidField(f"{at}.{self.twice}", "is given twice")
@@ -115,13 +127,18 @@ def _look_at_media(prompt: Prompt, part: JsonObject, kind: str, at: str) -> None
 
 def _kind_at(url: str) -> Literal["image", "audio", "file", "video"]:
     """What an image's address really names: Gemini's and other vendors' models take a PDF or a video there too. One
-    that can't be told by its address is taken for an image."""
+    that can't be told by its address is taken for an image. Many servers take an address with a slash or a blank at its
+    end for the one without."""
     scheme, _, rest = url.strip().partition(":")
     scheme = scheme.casefold()
     if scheme == "data":
         return _kind_of(rest.partition(",")[0].partition(";")[0].strip().casefold())
-    media_type = mimetypes.guess_type(url.partition("?")[0].partition("#")[0])[0] or ""
-    if scheme in ("http", "https") and not media_type.startswith(("video/", "audio/", "application/pdf")):
+    path = (rest or url).partition("?")[0].partition("#")[0]
+    if path.startswith("//"):
+        path = path[2:].partition("/")[2]
+    name = _AT_THE_END.sub("", unquote(path)).rpartition("/")[2]
+    media_type = next((known for each in (name, name.partition(";")[0]) if (known := _TYPES.guess_type(each)[0])), "")
+    if not media_type and scheme in ("http", "https"):
         return "image"
     return _kind_of(media_type)
 
