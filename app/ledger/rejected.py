@@ -56,8 +56,9 @@ class RejectedEntries:
             if error is None:
                 await self._drop_later(key, each)
             else:
-                details = {"error": error, "key": key.decode(), "entry_id": each.id.decode()}
-                await self._tell("receipt.rejected", each.subject, details, f"rejected:{each.subject}")
+                place = key.decode()
+                details = {"error": error, "key": place, "entry_id": each.id.decode()}
+                await self._tell("receipt.rejected", each.subject, details, f"rejected:{place}:{each.subject}")
 
     async def _post(self, rejected: Rejected) -> str | None:
         """The class of the error; None where it is posted."""
