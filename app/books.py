@@ -22,12 +22,13 @@ from app.catalog.records import Key
 from app.catalog.versions import prices_of
 from app.ledger.bookkeeper import Bookkeeper
 from app.ledger.debits import Taken, abandon_old_debits, take_back
+from app.ledger.expected import streamed_items
 from app.ledger.items import StreamedReceipt
 from app.ledger.posting import posted_among
 from app.ledger.rebuild import apply_credits, rebuild_wallet
 from app.ledger.repair import Repair, repair_wallets, wallet_ids
 from app.ledger.reports import find_receipt
-from app.ledger.stream import ReceiptStreams, read_entry
+from app.ledger.stream import ReceiptStreams
 from app.ledger.verify import Verdict, verify
 from app.quota.epochs import Epochs
 from app.quota.wallets import Wallets
@@ -167,8 +168,7 @@ class Books:
             return True
         number = shard_of(account_id, self.shards)
         look = await self.wallets.look(number, [], await self.wallets.posted_up_to(number))
-        streamed = map(read_entry, look.entries)
-        if any(isinstance(item, StreamedReceipt) and item.id == request_id for item in streamed):
+        if any(isinstance(item, StreamedReceipt) and item.id == request_id for item in streamed_items(look)):
             return True
         return await self._is_in_database(request_id)
 

@@ -19,6 +19,7 @@ from app.ledger.partitions import make_partitions
 from app.ledger.posting import Unpostable, post
 from app.ledger.rebuild import apply_waiting_credits
 from app.ledger.redis_side import QuotaSide, RecomputeAmount
+from app.ledger.rejected import RejectedEntries
 from app.ledger.stream import Entry, ReceiptStreams
 from app.ledger.sweeper import ExpiredPolicy, Sweeper
 
@@ -32,6 +33,7 @@ _BATCH_MOST = 2000
 _AWAY_S = 0.5
 _CHORES_EVERY_MS = 2_000
 _PARTITIONS_EVERY_MS = 600_000
+_UNREADABLE = "Unreadable"
 
 
 async def _nothing() -> None: ...
@@ -60,6 +62,7 @@ class Bookkeeper:
         self._quota = quota
         self._also = also
         self._audit = Audit(database, quota, tell)
+        self._rejected = RejectedEntries(database, streams, tell)
         self._sweeper = Sweeper(database, quota, price, lease_ms, expired_policy)
         self._sweep_every_ms = sweep_every_ms
         self._clock = clock
@@ -105,6 +108,7 @@ class Bookkeeper:
                 pass
             await apply_waiting_credits(self._database, self._quota)
             await self._streams.trim()
+            await self._rejected.round()
             await self._audit.round()
             await self._also()
         if now >= self._sweep_at:
@@ -128,7 +132,7 @@ class Bookkeeper:
         readable = [entry for entry in batch if entry.item is not None]
         for entry in batch:
             if entry.item is None and entry.fields:
-                await self._streams.set_aside(entry)
+                await self._rejected.set_aside(entry, _UNREADABLE)
         posted_before = self.posted
         await self._post_or_split(readable)
         is_known = False
@@ -149,7 +153,7 @@ class Bookkeeper:
                 await self._post_or_split(batch[middle:])
             else:
                 log.error("stream entry %s can't be posted: %s", batch[0].id.decode(), error.__cause__)
-                await self._streams.set_aside(batch[0])
+                await self._rejected.set_aside(batch[0], error.reason)
 
     async def _post_items(self, items: Sequence[Item]) -> int:
         """The database may be away for long: the streams hold the receipts meanwhile."""

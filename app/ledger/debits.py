@@ -15,10 +15,10 @@ from app.ledger.debit_intents import (
     settle_stale,
     stale_debits,
 )
+from app.ledger.expected import streamed_items
 from app.ledger.items import StreamedMovement
 from app.ledger.rebuild import rebuild_wallet
 from app.ledger.redis_side import QuotaSide
-from app.ledger.stream import read_entry
 
 __all__ = ["Taken", "abandon_old_debits", "take_back"]
 
@@ -107,6 +107,6 @@ async def _streamed(quota: QuotaSide, account_ids: set[str]) -> dict[str, int]:
     """What movements of the accounts' shards took that are still in their streams: nano by id."""
     found: dict[str, int] = {}
     for number in sorted({shard_of(account_id, quota.shards) for account_id in account_ids}):
-        items = map(read_entry, (await quota.look(number, [])).entries)
+        items = streamed_items(await quota.look(number, []))
         found |= {item.id: item.taken_nano for item in items if isinstance(item, StreamedMovement)}
     return found

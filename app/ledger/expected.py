@@ -1,6 +1,6 @@
 """What a wallet in Redis should be, by the database and the stream of its shard: its balance and its lots in the
-journal, less what the stream still holds and the journal does not have yet. Pure, but for what it reads from the
-database."""
+journal, less what the stream still holds, or what was set aside of it, and the journal does not have yet. Pure, but for
+what it reads from the database."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from app.ledger.items import Item
 from app.ledger.lots import Lot, allocate, show_lots, show_parts, spend
 from app.ledger.posting import decide_parts, posted_among
 from app.ledger.redis_side import LiveHold, Look
-from app.ledger.stream import read_entry
+from app.ledger.stream import read_entry, read_rejected
 
 __all__ = ["Expected", "Retaken", "ended_among", "expected_wallet", "lost_debits", "streamed_items"]
 
@@ -44,8 +44,11 @@ class Expected(msgspec.Struct, frozen=True):
 
 
 def streamed_items(look: Look) -> list[Item]:
-    """What the stream of a shard has, in its order, each once; what can't be read is left out."""
-    return list({item.id: item for entry in look.entries if (item := read_entry(entry)) is not None}.values())
+    """What was set aside of the stream of a shard, which waits to be posted like the rest, and what the stream has; in
+    its order, each once. What can't be read is left out."""
+    rejected = (read_rejected(entry.id, entry.fields).item for entry in look.rejected)
+    found = (*rejected, *map(read_entry, look.entries))
+    return list({item.id: item for item in found if item is not None}.values())
 
 
 def expected_wallet(row: Any, lots: Iterable[Lot], waiting: Iterable[Item], lost: Iterable[Debit] = ()) -> Expected:

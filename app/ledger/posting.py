@@ -40,6 +40,14 @@ _IN_MOST = 500  # SQLite takes some thousand parameters a statement
 class Unpostable(Exception):
     """The database refuses a value of an item, such as a number beyond 64 bits."""
 
+    @property
+    def reason(self) -> str:
+        """The class of the driver's error."""
+        error: BaseException | None = self.__cause__
+        if isinstance(error, DBAPIError):
+            error = error.orig.__cause__ or error.orig if error.orig else error
+        return type(error).__name__
+
 
 async def post(database: Database, batch: Sequence[Item]) -> int:
     """Posts those of the batch, in the order of their streams, that are not posted yet; how many.

@@ -43,6 +43,10 @@ class Look(Protocol):
     @property
     def entries(self) -> Sequence[StreamEntry]: ...
     @property
+    def rejected(self) -> Sequence[StreamEntry]:
+        """Entries that were set aside: charged, and not posted."""
+
+    @property
     def holds(self) -> Sequence[LiveHold]: ...
     @property
     def last_entry(self) -> bytes: ...

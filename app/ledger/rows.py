@@ -1,6 +1,7 @@
 """Many rows at once, past SQLAlchemy's care for each value: on PostgreSQL they are copied in, which costs it far less
 than inserts. And a receipt's row."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ _COLUMNS = tuple(receipts.c.keys())
 _begun = text("SELECT 1")
 _encode = msgspec.json.Encoder().encode
 _FINISH_REASON_MOST = 40
+# NUL, which PostgreSQL has in no text, and halves of surrogate pairs, for which UTF-8 has no bytes.
+_refused = re.compile("[\0\ud800-\udfff]")
 
 
 async def insert_rows(db: AsyncConnection, table: Table, columns: Sequence[str], rows: Sequence[Any]) -> None:
@@ -52,8 +55,32 @@ async def insert_receipts(db: AsyncConnection, rows: Sequence[tuple[StreamedRece
     await insert_rows(db, receipts, _COLUMNS, [_row(item.receipt, item.unpaid_nano, *rest) for item, *rest in rows])
 
 
+def _storable(text: str) -> str:
+    """A text that a vendor or a customer wrote, as any database takes it."""
+    return _refused.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _json(value: Any) -> str:
+    """PostgreSQL takes an escaped NUL into a column of JSON, and then fails whoever reads the text out of it."""
+    encoded = _encode(value)
+    if b"\\u0000" in encoded:
+        encoded = _encode(_storable_parts(msgspec.to_builtins(value)))
+    return encoded.decode()
+
+
+def _storable_parts(value: Any) -> Any:
+    if isinstance(value, str):
+        return _storable(value)
+    if isinstance(value, dict):
+        return {name: _storable_parts(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_storable_parts(part) for part in value]
+    return value
+
+
 def _row(receipt: Receipt, unpaid_nano: int, entry_id: str | None, lot_parts: str | None) -> tuple[Any, ...]:
-    """In the order of the table's columns."""
+    """In the order of the table's columns. Names are the catalog's and our own, and counts of tokens are bounded where
+    they are read: only `finish_reason`, `attempts` and `extras` have a vendor's or a customer's words."""
     usage = receipt.usage
     return (
         receipt.request_id,
@@ -69,7 +96,7 @@ def _row(receipt: Receipt, unpaid_nano: int, entry_id: str | None, lot_parts: st
         receipt.stream,
         receipt.status,
         receipt.http_status,
-        None if receipt.finish_reason is None else receipt.finish_reason[:_FINISH_REASON_MOST],
+        None if receipt.finish_reason is None else _storable(receipt.finish_reason[:_FINISH_REASON_MOST]),
         usage.input_tokens,
         usage.output_tokens,
         usage.cached_input_tokens,
@@ -88,11 +115,11 @@ def _row(receipt: Receipt, unpaid_nano: int, entry_id: str | None, lot_parts: st
         receipt.amount_nano,
         unpaid_nano,
         receipt.upstream_cost_nano,
-        _encode(receipt.attempts).decode(),
+        _json(receipt.attempts),
         receipt.ttft_ms,
         receipt.duration_ms,
         receipt.member_id,
         lot_parts,
-        None if receipt.extras == NO_EXTRAS else _encode(receipt.extras).decode(),
+        None if receipt.extras == NO_EXTRAS else _json(receipt.extras),
         receipt.vendor_excess,
     )

@@ -14,7 +14,7 @@ from app.base.wire import Reply, Script, StoreError, Wire
 from app.ledger.items import Item, read_item
 from app.ledger.redis_side import StreamEntry
 
-__all__ = ["Entry", "ReceiptStreams", "read_entry"]
+__all__ = ["Entry", "ReceiptStreams", "Rejected", "read_entry", "read_rejected"]
 
 log = logging.getLogger("tollgate.bookkeeper")
 
@@ -24,7 +24,13 @@ _COUNT_A_SHARD = 500
 # Posted entries stay this long, so that verify's snapshot of the database never lacks what Redis has dropped.
 KEEP_MS = 15_000
 
+_UNREADABLE = (msgspec.DecodeError, KeyError, ValueError)
 _TRIM = Script((Path(__file__).parent / "trim.lua").read_text())
+
+_REJECTED = b":rejected"
+# What an entry that was set aside has beside its own fields: the id that it had in the stream, and the error's class.
+_ID = b"id"
+_ERROR = b"error"
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -36,15 +42,36 @@ class Entry(msgspec.Struct, frozen=True):
     item: Item | None
 
 
+class Rejected(msgspec.Struct, frozen=True):
+    """An entry that was set aside. `id` is its own in `<stream>:rejected`; `subject` names its request or its movement,
+    or is the id that it had in the stream where it can't be read; `error` is the class of the error."""
+
+    id: bytes
+    subject: str
+    error: str
+    item: Item | None
+
+
 def read_entry(entry: StreamEntry) -> Item | None:
     """None, and a line in the log, where it is neither a receipt nor a movement."""
     return _read(entry.id, entry.fields)
 
 
+def read_rejected(entry_id: bytes, fields: dict[bytes, bytes]) -> Rejected:
+    """An entry that was set aside, as of the moment when it was written."""
+    id_before = fields.get(_ID, entry_id)
+    try:
+        item = read_item(id_before, fields)
+    except _UNREADABLE:
+        item = None
+    subject = id_before.decode(errors="replace") if item is None else item.id
+    return Rejected(entry_id, subject, fields.get(_ERROR, b"unknown").decode(errors="replace"), item)
+
+
 def _read(entry_id: bytes, fields: dict[bytes, bytes]) -> Item | None:
     try:
         return read_item(entry_id, fields)
-    except (msgspec.DecodeError, KeyError, ValueError) as error:
+    except _UNREADABLE as error:
         log.error("stream entry %s is not a receipt: %s", entry_id.decode(), error)
         return None
 
@@ -86,10 +113,23 @@ class ReceiptStreams:
             acknowledged += await self._wire.call(b"XACK", stream, BOOKKEEPERS, *ids)
         return acknowledged == sum(map(len, taken.values()))
 
-    async def set_aside(self, entry: Entry) -> None:
-        """Keeps an entry that can't be read where an operator finds it."""
-        flat = [part for pair in entry.fields.items() for part in pair]
-        await self._wire.call(b"XADD", entry.stream + b":rejected", b"*", *flat)
+    async def set_aside(self, entry: Entry, error: str) -> None:
+        """Keeps an entry that can't be posted where it is found again, with the class of the error."""
+        fields = entry.fields | {_ID: entry.id, _ERROR: error.encode()}
+        flat = [part for pair in fields.items() for part in pair]
+        await self._wire.call(b"XADD", entry.stream + _REJECTED, b"*", *flat)
+
+    async def rejected(self) -> list[tuple[bytes, Rejected]]:
+        """All entries that were set aside, each with the key that has it."""
+        found = []
+        for key in (stream + _REJECTED for stream in self._streams):
+            for entry_id, flat in await self._wire.call(b"XRANGE", key, b"-", b"+"):
+                found.append((key, read_rejected(entry_id, dict(zip(flat[::2], flat[1::2], strict=True)))))
+        return found
+
+    async def drop_rejected(self, key: bytes, entry_id: bytes) -> None:
+        """Of an entry that is posted."""
+        await self._wire.call(b"XDEL", key, entry_id)
 
     async def trim(self) -> None:
         """Drops what is posted and older than KEEP_MS; never what is not acknowledged."""

@@ -13,7 +13,7 @@ from app.base.ids import shard_of
 from app.ledger.redis_side import QuotaSide, RecomputeAmount
 from app.ledger.tables import entries, lots, postings, receipts, usage_days, wallets
 from app.ledger.verify_receipts import check_receipts
-from app.ledger.verify_redis import check_shard
+from app.ledger.verify_redis import check_rejected, check_shard
 
 __all__ = ["Verdict", "verify"]
 
@@ -50,6 +50,8 @@ async def verify(database: Database, quota: QuotaSide, recompute: RecomputeAmoun
         seen, difference = await check_shard(database, quota, number, accounts, problems)
         checked["redis_wallets"] += seen
         drift += difference
+    for number in range(quota.shards):
+        await check_rejected(database, quota, number, problems)
     return Verdict(ok=not problems, drift_nano=drift, checked=checked, problems=problems[:_PROBLEMS_MOST])
 
 

@@ -16,4 +16,6 @@ Every script runs in one slot: all keys of an account carry its shard's tag, `{s
 `{s17}:debit:<movement>`  what was taken back by it (nano), for a day
 `{s17}:receipts`          stream: `r` receipt, `u` what the wallet could not pay, `l` what came out of lots (`?`: the
                           ledger's to say); or `m` movement, `a` what it took, `l`
+`{s17}:receipts:rejected` stream: entries of `receipts` that the bookkeeper could not post, charged all the same, each
+                          with the `id` that it had there and the class of the `error`
 """

@@ -1,4 +1,5 @@
--- How far the bookkeeper has come with a shard's stream, and in which epoch: up to there all of it is in the database.
+-- How far the bookkeeper has come with a shard's stream, and in which epoch: up to there all of it is in the database, or
+-- set aside.
 -- KEYS  receipts epoch      ARGV  group      ->  {epoch (or empty), id of an entry}
 local id = '0-0'
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1])

@@ -19,6 +19,7 @@ class Shard(msgspec.Struct, frozen=True):
     holds: bytes
     leases: bytes
     receipts: bytes
+    rejected: bytes
     made_good: bytes
     epoch: bytes
 
@@ -35,7 +36,8 @@ class Slots(msgspec.Struct, frozen=True):
 
 def shard_keys(number: int) -> Shard:
     tag = f"{{s{number}}}"
-    return Shard(number, *(f"{tag}:{name}".encode() for name in ("holds", "leases", "receipts", "made_good", "epoch")))
+    names = ("holds", "leases", "receipts", "receipts:rejected", "made_good", "epoch")
+    return Shard(number, *(f"{tag}:{name}".encode() for name in names))
 
 
 @lru_cache(maxsize=_TRACES_KEPT)

@@ -2,7 +2,7 @@
 lost ones rebuilt, and the holds whose worker is gone."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -57,9 +57,11 @@ class LostDebit(Protocol):
 
 class Look(msgspec.Struct, frozen=True):
     """`wallets` are None where Redis does not have them; `holds` are those of the whole shard, and `last_entry` is the
-    last of its stream, empty where there is none."""
+    last of its stream, empty where there is none. `rejected` are entries that the bookkeeper could not post: their
+    `fields` name the `id` that each had in the stream, and the `error`."""
 
     entries: list[StreamEntry]
+    rejected: list[StreamEntry]
     holds: list[LiveHold]
     last_entry: bytes
     wallets: dict[str, Wallet | None]
@@ -159,21 +161,26 @@ class Wallets:
         return reply.decode()
 
     async def posted_up_to(self, number: int) -> bytes:
-        """The id of an entry of a shard's stream: all up to it are in the database. Entries are many under load, and
-        those that are posted are only kept for a while."""
+        """The id of an entry of a shard's stream: all up to it are in the database, or set aside. Entries are many
+        under load, and those that are posted are only kept for a while."""
         shard = shard_keys(number)
         reply = await self._wire.run(POSTED, (shard.receipts, shard.epoch), BOOKKEEPERS)
         return bytes(reply[1])
 
     async def look(self, number: int, account_ids: Sequence[str], after: bytes = b"") -> Look:
-        """One moment of a shard: its stream beyond the entry `after`, its holds and the wallets of these accounts."""
+        """One moment of a shard: its stream beyond the entry `after`, what was set aside of it, its holds and the
+        wallets of these accounts."""
         shard = shard_keys(number)
-        keys = (shard.receipts, shard.holds, *(self.slots(account_id).wallet for account_id in account_ids))
-        entries, holds, last_entry, *found = await self._wire.run(LOOK, keys, after)
+        keys = (
+            shard.receipts,
+            shard.rejected,
+            shard.holds,
+            *(self.slots(account_id).wallet for account_id in account_ids),
+        )
+        entries, holds, last_entry, rejected, *found = await self._wire.run(LOOK, keys, after)
         return Look(
-            entries=[
-                StreamEntry(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in entries
-            ],
+            entries=_entries(entries),
+            rejected=_entries(rejected),
             holds=[
                 LiveHold(request.decode(), int(nano), account.decode())
                 for request, nano, account in zip(holds[::3], holds[1::3], holds[2::3], strict=True)
@@ -203,6 +210,10 @@ class Wallets:
             SETTLE, settle_keys(slots, trace), request_id, charge_nano, tokens, receipt, generation or b"", 1, trace, 0
         )
         return bool(reply[0] == b"ok")
+
+
+def _entries(found: list[list[Any]]) -> list[StreamEntry]:
+    return [StreamEntry(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in found]
 
 
 def _wallet(figures: list[bytes | None]) -> Wallet | None:

@@ -114,6 +114,19 @@ def test_near_the_floor_media_count_as_much_as_ever(shop: Shop, part: Json, medi
     assert (receipt["usage"]["input_tokens"], Decimal(receipt["unpaid"])) == (tokens, 0)
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_a_nul_in_a_vendors_words_makes_no_request_free(shop: Shop, stream: bool) -> None:
+    """PostgreSQL has it in no text: the receipt is posted with U+FFFD in its place."""
+    vendor = shop.vendor(answers(Answer(finish_reason="stop\x00")))
+    customer = shop.customer()
+
+    answer = customer.chat(shop.model(vendor), stream=stream)
+
+    assert answer.status_code == 200
+    receipt = shop.assert_paid_once(customer, answer.headers["x-request-id"])
+    assert (receipt["finish_reason"], Decimal(receipt["amount"]) > 0) == ("stop\N{REPLACEMENT CHARACTER}", True)
+
+
 @pytest.mark.parametrize(("served", "factor"), [("priority", 2), ("default", 1), (None, 1)])
 def test_a_tier_that_is_passed_on_is_paid_for_as_it_was_served(shop: Shop, served: str | None, factor: int) -> None:
     """What counts is the tier in the answer: a vendor short of capacity serves the standard one at its rates."""

@@ -94,7 +94,11 @@ async def test_an_unreadable_entry_is_set_aside(office: Office) -> None:
     assert await office.keep_books() == 1
     assert await office.pending() == 0
     rejected = await office.books.wire.call("XRANGE", stream + b":rejected", "-", "+")
-    assert [fields for _, fields in rejected] == [[b"r", b"{"], [b"r", b'{"request_id": "req_x"}'], [b"x", b"y"]]
+    assert [fields[:2] for _, fields in rejected] == [[b"r", b"{"], [b"r", b'{"request_id": "req_x"}'], [b"x", b"y"]]
+    assert {(fields[2], *fields[4:]) for _, fields in rejected} == {(b"id", b"error", b"Unreadable")}
+    assert [problem.split(" of ")[1] for problem in (await office.verify()).problems] == [
+        f"shard {office.wallets.slots(account).shard.number} can't be read, and is set aside"
+    ] * 3
 
 
 @pytest.mark.parametrize(
