@@ -177,10 +177,9 @@ async def test_expired_credit_pays_for_what_came_before_and_for_nothing_else(
     till = Till(wire)
     await wire.call("FLUSHALL", at=till.slots.wallet)
     names = [f"ent_{i}" for i in range(len(lots))]
-    street = Street(till, Model(plain, -line, {name: nano for name, (nano, _) in zip(names, lots, strict=True)}))
+    street = Street(till, Model(plain, -line, {f"ent_{i}": nano for i, (nano, _) in enumerate(lots)}))
     await till.warm(street.model.balance, floor_nano=-line)
-    texts = (f"{name}:{nano}:{_FAR_MS + i}:{int(promo)}" for i, (name, (nano, promo)) in enumerate(zip(names, lots)))
-    await till.give_lots(" ".join(texts))
+    await till.give_lots(" ".join(f"ent_{i}:{nano}:{_FAR_MS + i}:{promo:d}" for i, (nano, promo) in enumerate(lots)))
     for number, step in enumerate(steps):
         running = list(street.model.holds)
         match step:
