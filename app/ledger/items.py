@@ -30,6 +30,11 @@ class StreamedReceipt(msgspec.Struct, frozen=True):
         return self.receipt.account_id
 
     @property
+    def came_ms(self) -> int:
+        """A lot that had expired then pays nothing of it."""
+        return self.receipt.created_at_ms
+
+    @property
     def taken_nano(self) -> int:
         """What left the wallet."""
         return self.receipt.amount_nano - self.unpaid_nano
@@ -50,6 +55,11 @@ class StreamedMovement(msgspec.Struct, frozen=True):
     @property
     def account_id(self) -> str:
         return self.movement.account_id
+
+    @property
+    def came_ms(self) -> int:
+        """As a receipt's."""
+        return self.movement.created_at_ms
 
 
 Item = StreamedReceipt | StreamedMovement

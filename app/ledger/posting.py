@@ -10,6 +10,7 @@ Two with overlapping batches wait for each other, and never in a circle.
 """
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -175,12 +176,12 @@ async def _lock_lots(db: AsyncConnection, batch: Sequence[Item]) -> dict[str, li
 
 
 def decide_parts(item: Item, own: Sequence[Lot]) -> dict[str, int]:
-    """What came out of lots where Redis could not say: greedily, over those that were there at that moment. A credit
-    that is written later has no part in it, whoever asks and when."""
+    """What came out of lots where Redis could not say: greedily, over those that were there at that moment and had not
+    expired when the request came. A credit that is written later has no part in it, whoever asks and when."""
     if item.parts is not None:
         return item.parts
     there = [lot for lot in own if (made_at_ms(lot.id) or 0) <= item.at_ms]
-    return allocate(there, item.taken_nano)
+    return allocate([lot for lot in there if (lot.expires_at_ms or math.inf) > item.came_ms], item.taken_nano)
 
 
 def _parts(item: Item, own: Sequence[Lot]) -> dict[str, int]:

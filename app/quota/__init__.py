@@ -4,7 +4,8 @@ Every script runs in one slot: all keys of an account carry its shard's tag, `{s
 
 `{s17}:wallet:<account>`  hash: `b` balance, `h` sum of holds, `f` floor (0, or minus the credit line), `s` number of
                           the last credit applied, `g` when this copy was built (us), `l` lots: parts of the balance
-                          that were given away or expire, `id:remaining:expires_ms:promo` each, in spending order
+                          that were given away or expire, `id:remaining:expires_ms:promo` each, in spending order; `x`
+                          for lots that have expired what those hold who may still spend them (entitled.lua)
 `{s17}:use:<subject>`     hash of what a key, an account, or an account's use of a model has used: `r` `t` levels of
                           requests and tokens a minute, in millionths; `at` when they were right (us); and for each
                           counter of a window, such as `usd.day` or `rpd`: settled, `…+` set aside, `…@` its start (ms)

@@ -7,7 +7,7 @@
 --       {'budget', subject, counter, left, ms until it frees (-1: never), used, start of its window (ms)}
 --       {'credit', available (nano)}
 --       {'void'}: it was taken back before it came
-local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'g', 'l')
+local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'g', 'l', 'x')
 if not wallet[1] then return {'cold'} end
 local hold, tokens = tonumber(ARGV[2]), tonumber(ARGV[3])
 local clock = redis.call('TIME')
@@ -109,14 +109,11 @@ for i, rule in ipairs(rules) do
   writes[i] = mine
 end
 if short or refusal then return short or refusal end
-local available = wallet[1] - wallet[2] - wallet[3]
+local available, expired = wallet[1] - wallet[2] - wallet[3], nil
 if wallet[5] then
-  -- What has expired pays for nobody who comes now, but for what runs: it may have counted on it.
-  local expired = 0
-  for left, expires in string.gmatch(wallet[5], ':(%d+):(%d+):%d') do
-    if expires ~= '0' and tonumber(expires) <= now_ms then expired = expired + left end
-  end
-  available = available - math.max(0, expired - wallet[2])
+  local lost
+  expired, lost = expired_lots(wallet[5], wallet[6], wallet[2], now_ms)
+  available = available - lost
 end
 if hold > available or available < 0 then return {'credit', format('%.0f', available)} end
 
@@ -131,6 +128,7 @@ for i, rule in ipairs(rules) do
     redis.call('EXPIRE', KEYS[3 + 2 * i], 86400)
   end
 end
+if expired then note_entitled(KEYS[1], expired) end
 redis.call('HINCRBY', KEYS[1], 'h', ARGV[2])
 redis.call('ZADD', KEYS[3], lease_end, ARGV[1])
 return {'ok', wallet[4], requests_limit, requests_left, requests_reset, tokens_limit, tokens_left, tokens_reset}

@@ -1,9 +1,10 @@
 -- Applies one numbered entry of the journal to the wallet: a credit, or a new credit line. They are numbered by account,
 -- so each is applied once, in order.
--- KEYS  wallet
--- ARGV  number, amount (nano), lot (`id:remaining:expires_ms:promo`, or empty), the account's floor as it is now (nano), or empty
+-- KEYS  wallet holds
+-- ARGV  number, amount (nano), lot (`id:remaining:expires_ms:promo`, or empty), the account's floor as it is now (nano), or empty,
+--       account
 -- ->    'ok' | 'done' (applied before) | 'gap' (an earlier one is missing) | 'cold'
-local wallet = redis.call('HMGET', KEYS[1], 'b', 's', 'l')
+local wallet = redis.call('HMGET', KEYS[1], 'b', 's', 'l', 'x')
 if not wallet[1] then return 'cold' end
 local number, last = tonumber(ARGV[1]), tonumber(wallet[2])
 if number <= last then return 'done' end
@@ -35,5 +36,12 @@ if ARGV[3] ~= '' then
   end
   if not at then lots[#lots + 1] = ARGV[3] end
   redis.call('HSET', KEYS[1], 'l', table.concat(lots, ' '))
+  -- One that comes after it has expired: of what is held, some may have been admitted before, and some after that.
+  local clock = redis.call('TIME')
+  local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  if expired_lots(ARGV[3], '', 0, now_ms)[1] then
+    local late = count_entitled(ARGV[5], ARGV[3], redis.call('HVALS', KEYS[2]), now_ms)
+    redis.call('HSET', KEYS[1], 'x', late .. ' ' .. (wallet[4] or ''))
+  end
 end
 return 'ok'

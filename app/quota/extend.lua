@@ -3,19 +3,17 @@
 -- ARGV  request, more (nano), draft of the receipt as it is now (empty: as it was)
 -- ->    {'ok'} | {'credit'} | {'ended'}
 local hold = redis.call('HGET', KEYS[2], ARGV[1])
-local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'l')
+local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'l', 'x')
 if not hold then return {'ended'} end
 local more = tonumber(ARGV[2])
 -- A wallet that is about to be rebuilt counts its holds then.
-local function expired() -- what of the lots pays for nobody any more: beyond what runs holds
-  local clock, sum = redis.call('TIME'), 0
-  for left, expires in string.gmatch(wallet[4], ':(%d+):(%d+):%d') do
-    if expires ~= '0' and tonumber(expires) <= clock[1] * 1000 + clock[2] / 1000 then sum = sum + left end
+if more > 0 and wallet[1] then
+  local lost = 0
+  if wallet[4] then
+    local clock = redis.call('TIME')
+    lost = select(2, expired_lots(wallet[4], wallet[5], wallet[2], clock[1] * 1000 + math.floor(clock[2] / 1000)))
   end
-  return math.max(0, sum - wallet[2])
-end
-if more > 0 and wallet[1] and more > wallet[1] - wallet[2] - wallet[3] - (wallet[4] and expired() or 0) then
-  return {'credit'}
+  if more > wallet[1] - wallet[2] - wallet[3] - lost then return {'credit'} end
 end
 
 local nano, rest, since_us, trace = string.match(hold, '^(%d+)( %d+ (%d+) (%S+) .*)$')
@@ -32,7 +30,10 @@ for items in string.gmatch(trace, '=([^;]*)') do
   end
 end
 for _, counter in ipairs(grows) do redis.call('HINCRBY', counter[1], counter[2], ARGV[2]) end
-if wallet[1] then redis.call('HINCRBY', KEYS[1], 'h', ARGV[2]) end
+if wallet[1] then
+  redis.call('HINCRBY', KEYS[1], 'h', ARGV[2])
+  move_entitled(KEYS[1], wallet[5], tonumber(since_us), more)
+end
 if ARGV[3] ~= '' then rest = string.match(rest, '^( %d+ %d+ %S+ %S+ %S+ )') .. ARGV[3] end
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', nano + more) .. rest)
 return {'ok'}

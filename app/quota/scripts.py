@@ -23,20 +23,21 @@ __all__ = [
 ]
 
 
-def _script(name: str) -> Script:
-    return Script((Path(__file__).parent / f"{name}.lua").read_text())
+def _script(*names: str) -> Script:
+    """One script: the text of these files, in a row."""
+    return Script("".join((Path(__file__).parent / f"{name}.lua").read_text() for name in names))
 
 
-ADMIT = _script("admit")
-EXTEND = _script("extend")
-SETTLE = _script("settle")
+ADMIT = _script("entitled", "admit")
+EXTEND = _script("entitled", "extend")
+SETTLE = _script("entitled", "settle")
 EPOCH = _script("epoch")
 POSTED = _script("posted")
-REHOLD = _script("rehold")
-CREDIT = _script("credit")
-DEBIT = _script("debit")
-LAPSE = _script("lapse")
-WARM = _script("warm")
+REHOLD = _script("entitled", "rehold")
+CREDIT = _script("entitled", "credit")
+DEBIT = _script("entitled", "debit")
+LAPSE = _script("entitled", "lapse")
+WARM = _script("entitled", "warm")
 LOOK = _script("look")
 OVERDUE = _script("overdue")
 RENEW = _script("renew")

@@ -15,7 +15,7 @@ if is_void and (not hold or hold == 'void') then
   redis.call('ZADD', KEYS[3], string.format('%.0f', clock[1] * 1000 + math.floor(clock[2] / 1000) + ARGV[8]), ARGV[1])
   return {'void'}
 end
-local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'g', 'l')
+local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'g', 'l', 'x')
 -- The hold is gone because it ended, unless this is another Redis than the one that gave it: then it is made good here.
 if not hold then
   if wallet[4] == ARGV[5] or redis.call('SISMEMBER', KEYS[5], ARGV[1]) == 1 then return {'ended'} end
@@ -86,31 +86,33 @@ end
 local entry = {'r', ARGV[4]}
 local unpaid, balance = 0, 0
 if wallet[1] then
-  -- Other requests' holds are theirs: this one may spend its own hold and what nobody holds. A lot pays for requests
-  -- that came before it expired.
-  local came_ms, expired = since_us / 1000, 0
+  -- Other requests' holds are theirs: this one may spend its own hold and what nobody holds.
+  local expired, lost = {}, 0
   if wallet[5] then
     local clock = redis.call('TIME')
-    local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
-    if not hold then came_ms = now_ms end
-    for left, expires in string.gmatch(wallet[5], ':(%d+):(%d+):%d') do
-      if expires ~= '0' and tonumber(expires) <= now_ms then expired = expired + left end
-    end
+    expired, lost = expired_lots(wallet[5], wallet[6], wallet[2], clock[1] * 1000 + math.floor(clock[2] / 1000))
   end
-  local affordable = math.max(0, wallet[1] - wallet[2] - wallet[3] - math.max(0, expired - wallet[2]) + held)
+  local affordable = math.max(0, wallet[1] - wallet[2] - wallet[3] - lost + held)
   unpaid = math.max(0, charge - affordable)
   local paid = charge - unpaid
   balance = wallet[1] - paid
   redis.call('HSET', KEYS[1], 'b', balance, 'h', wallet[2] - held)
+  move_entitled(KEYS[1], wallet[6], since_us, -held)
   if paid > 0 and wallet[5] and wallet[5] ~= '' then
-    -- Credits that are given away or expire are spent first, in the order they stand; the entry says how much of each.
-    local left, lots, spent = paid, {}, {}
-    for id, remaining, rest, expires in string.gmatch(wallet[5], '([^: ]+):(%d+):((%d+):%d)') do
-      local is_over = expires ~= '0' and tonumber(expires) <= came_ms
-      local take = is_over and 0 or math.min(left, tonumber(remaining))
-      left = left - take
+    -- Credits that are given away or expire are spent first; the entry says how much of each. What expired while the
+    -- request ran comes before the others, which pay for requests that it does not pay for; those as they stand.
+    local left, lots, spent, taken = paid, {}, {}, {}
+    local function spend(id, remaining)
+      local take = math.min(left, remaining)
+      left, taken[id] = left - take, take
       if take > 0 then spent[#spent + 1] = id .. ':' .. whole(take) end
-      if remaining - take > 0 then lots[#lots + 1] = id .. ':' .. whole(remaining - take) .. ':' .. rest end
+    end
+    for _, lot in ipairs(expired) do
+      spend(lot.id, hold and lot.expires * 1000 > since_us and lot.left or 0)
+    end
+    for id, remaining, rest in string.gmatch(wallet[5], '([^: ]+):(%d+):(%d+:%d)') do
+      if not taken[id] then spend(id, tonumber(remaining)) end
+      if remaining - taken[id] > 0 then lots[#lots + 1] = id .. ':' .. whole(remaining - taken[id]) .. ':' .. rest end
     end
     redis.call('HSET', KEYS[1], 'l', table.concat(lots, ' '))
     entry[3], entry[4] = 'l', table.concat(spent, ' ')

@@ -96,9 +96,10 @@ class Wallets:
         self, account_id: str, number: int, amount_nano: int, lot: str = "", floor_nano: int | None = None
     ) -> str:
         """One of ok, done, gap, cold; see credit.lua. `floor_nano` is the account's as it is now; None leaves it."""
-        keys = (self.slots(account_id).wallet,)
+        slots = self.slots(account_id)
+        keys = (slots.wallet, slots.shard.holds)
         floor = b"" if floor_nano is None else floor_nano
-        reply: bytes = await self._wire.run(CREDIT, keys, number, amount_nano, lot, floor)
+        reply: bytes = await self._wire.run(CREDIT, keys, number, amount_nano, lot, floor, account_id)
         return reply.decode()
 
     async def lapse(self, account_id: str, lot_id: str, movement: bytes) -> tuple[int, int] | None:

@@ -15,8 +15,8 @@ local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
 if (last[1] and last[1][1] or '') ~= ARGV[5] then return 'moved' end
 
 for i = 9, 8 + ARGV[8] do redis.call('HDEL', KEYS[2], ARGV[i]) end
-local held = 0
-for _, hold in ipairs(redis.call('HVALS', KEYS[2])) do
+local held, holds = 0, redis.call('HVALS', KEYS[2])
+for _, hold in ipairs(holds) do
   local nano, account = string.match(hold, '^(%d+) %d+ %d+ %S+ (%S+)')
   if account == ARGV[1] then held = held + tonumber(nano) end
 end
@@ -34,5 +34,8 @@ local clock = redis.call('TIME')
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'b', ARGV[2], 'h', string.format('%.0f', held), 'f', ARGV[4], 's', ARGV[3],
   'g', string.format('%.0f', clock[1] * 1000000 + clock[2]))
-if ARGV[6] ~= '' then redis.call('HSET', KEYS[1], 'l', ARGV[6]) end
+if ARGV[6] ~= '' then
+  local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
+  redis.call('HSET', KEYS[1], 'l', ARGV[6], 'x', count_entitled(ARGV[1], ARGV[6], holds, now_ms))
+end
 return 'ok'

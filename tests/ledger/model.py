@@ -71,8 +71,18 @@ class Purse:
         return parts
 
     def split_at(self, amount: int, at_ms: int) -> dict[str, int]:
-        """The same from lots that had not expired then."""
-        return self.split(amount, [lot.id for lot in self.lots if not lot.is_over(at_ms)])
+        """The same from lots that had not expired then: those that have since come first, in that order."""
+        spent = {}
+        for lot in self.expired(now_ms()):
+            spent[lot.id] = 0 if lot.is_over(at_ms) else min(lot.left, amount)
+            amount -= spent[lot.id]
+        parts = {lot_id: nano for lot_id, nano in spent.items() if nano}
+        return parts | self.split(amount, [lot.id for lot in self.lots if lot.id not in spent])
+
+    def expired(self, at_ms: int) -> list[Lot]:
+        """What expired first before the others."""
+        over = [lot for lot in self.lots if lot.is_over(at_ms)]
+        return sorted(over, key=lambda lot: lot.expires_ms or 0)
 
     def take(self, amount: int, parts: dict[str, int]) -> int:
         """How much of it was given away money."""
@@ -126,13 +136,24 @@ class Account:
     held: int = 0
     # A line that was cut, or a charge while Redis had no wallet, may leave less than the floor.
     may_be_below: bool = False
+    requests: list["Request"] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def available(self) -> int:
-        """What has expired pays for nobody who comes now, but for what runs."""
+        """What has expired pays for nobody who comes now, but for what was admitted before."""
         assert self.live is not None
-        expired = sum(lot.left for lot in self.live.lots if lot.is_over(now_ms()))
-        return self.live.balance - self.held - self.live.floor - max(0, expired - self.held)
+        expired = sum(lot.left for lot in self.live.expired(now_ms()))
+        return self.live.balance - self.held - self.live.floor - (expired - sum(self.kept().values()))
+
+    def kept(self) -> dict[str, int]:
+        """Of each expired lot what those hold that were admitted before: each on the first that it may spend."""
+        assert self.live is not None
+        kept: dict[str, int] = {}
+        for lot in self.live.expired(now_ms()):
+            assert lot.expires_ms is not None
+            held = sum(each.hold or 0 for each in self.requests if each.since_ms < lot.expires_ms)
+            kept[lot.id] = min(lot.left, max(0, held - sum(kept.values())))
+        return kept
 
 
 @dataclass
@@ -150,6 +171,9 @@ class Request:
     overdue: int = 0
     charge: "Entry | None" = None
     settlement: object = None
+
+    def __post_init__(self) -> None:
+        self.account.requests.append(self)
 
 
 @dataclass
@@ -325,6 +349,8 @@ class Books:
             for lot in [*known, *(credit.lot for credit in account.credits if credit.lot)]:
                 if lot.expires_ms is not None:
                     lot.expires_ms -= ms
+        for request in self.requests:
+            request.since_ms -= ms
 
     def lapse(self, now_ms: int) -> int:
         """Takes what is left of expired lots, but for what is held."""
@@ -340,13 +366,8 @@ class Books:
         self.warm(account)
         live = account.live
         assert live is not None
-        held, taken = account.held, 0
-        for lot in live.lots:
-            if lot.is_over(now_ms()):
-                kept = min(lot.left, held)
-                held -= kept
-                if lot.id == lot_id:
-                    taken = min(lot.left - kept, max(0, live.balance - account.held))
+        kept = account.kept()
+        taken = sum(lot.left - kept[lot.id] for lot in live.expired(now_ms()) if lot.id == lot_id)
         if taken:
             live.take(taken, {lot_id: taken})
             self.streams[account.shard].append(Entry(None, account, "lapse", taken, parts={lot_id: taken}))

@@ -7,17 +7,19 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
+from app.base.clock import now_ms
 from app.base.receipt import NO_EXTRAS, Draft, Extras, Usage
 from app.catalog.pricing import amount_nano
 from app.ledger.bookkeeper import Bookkeeper
 from app.ledger.stream import ReceiptStreams
 from app.ledger.sweeper import Sweeper
 from app.ledger.tables import receipts
-from app.quota.gate import Admitted
+from app.quota.gate import Admitted, Refused
 from app.quota.rules import NO_RULES
 from tests.ledger.office import PRICES, RICH_PRICES, Office
 
 LEASE_MS = 60_000
+_encode = msgspec.json.Encoder().encode
 
 
 def _sweeper(office: Office, policy: Literal["free", "full"] = "free") -> Sweeper:
@@ -188,3 +190,45 @@ async def test_the_bookkeeper_waits_for_a_lease(office: Office) -> None:
     await bookkeeper.run(stopping)
     assert bookkeeper.posted == 1
     assert LEASE_MS <= expired_at[0] < 2 * LEASE_MS
+
+
+async def test_newcomers_do_not_spend_what_expired_in_the_books(office: Office) -> None:
+    """Each pays with plain money, to the end of it; the promotional credit goes whole, and a later payment stays."""
+    account = await office.account(1_000)
+    await office.give(account, 1_000, expires_in_ms=150)
+    await asyncio.sleep(0.2)
+    request_id, generation = await office.begin(account, 1_000)
+    slots = office.wallets.slots(account, "key_1")
+    refused = await office.gate.admit(slots, NO_RULES, "req_newcomer", 1_000, 0, b"{}")
+    assert refused == Refused("credit", available_nano=0)
+    receipt = office.receipt(account, Usage(input_tokens=498), request_id=request_id, created_at_ms=now_ms())
+    settled = await office.gate.settle(slots, request_id, receipt.amount_nano, 1, _encode(receipt), generation)
+    assert settled is not None and settled.unpaid_nano == 0
+    await office.credit(account, 500)
+    await office.books.apply_credits(account)
+    assert await _sweeper(office).lapse() == 1
+    await office.keep_books()
+    left = 1_500 - receipt.amount_nano
+    assert await office.redis_balance(account) == await office.journal_balance(account) == left
+    assert (await office.verify()).problems == []
+
+
+@pytest.mark.parametrize("came_before", [True, False])
+async def test_a_charge_without_a_wallet_spends_no_lot_that_had_expired(office: Office, came_before: bool) -> None:
+    """The ledger says what it came out of, by when the request came."""
+    account = await office.account(1_000)
+    await office.give(account, 1_000, expires_in_ms=150)
+    came_ms = now_ms()
+    await asyncio.sleep(0.2)
+    request_id, generation = await office.begin(account, 500)
+    slots = office.wallets.slots(account, "key_1")
+    await office.books.wire.call("DEL", slots.wallet)
+    came = {"created_at_ms": came_ms if came_before else now_ms()}
+    receipt = office.receipt(account, Usage(input_tokens=100), request_id=request_id, **came)
+    await office.gate.settle(slots, request_id, receipt.amount_nano, 1, _encode(receipt), generation)
+    await office.keep_books()
+    await _sweeper(office).lapse()
+    await office.keep_books()
+    left = 1_000 if came_before else 1_000 - receipt.amount_nano
+    assert await office.redis_balance(account) == await office.journal_balance(account) == left
+    assert (await office.verify()).problems == []

@@ -293,8 +293,17 @@ class World(Differences):
         self.books.pass_time(ms)
         for account in self.books.accounts.values():
             if account.live is not None and account.live.lots:
+                wallet = self.quota.slots(account.id).wallet
                 lots = " ".join(lot.text for lot in account.live.lots)
-                await self.call("HSET", self.quota.slots(account.id).wallet, "l", lots)
+                known = (await self.call("HGET", wallet, "x") or b"").decode().split()
+                moved = [(int(expires) - ms, held) for expires, held in (each.split(":") for each in known)]
+                await self.call("HSET", wallet, "l", lots, "x", " ".join(f"{at}:{held}" for at, held in moved))
+        for request in self.books.requests:
+            if request.hold is not None:
+                holds = self.quota.slots(request.account.id).shard.holds
+                nano, tokens, since, rest = (await self.call("HGET", holds, request.id)).split(b" ", 3)
+                earlier = b"%d" % (int(since) - ms * 1000)
+                await self.call("HSET", holds, request.id, b" ".join((nano, tokens, earlier, rest)))
 
     async def lapse(self) -> None:
         assert await self._sweeper.lapse() == self.books.lapse(now_ms())
