@@ -134,7 +134,7 @@ def test_what_is_not_there(shop: Shop, path: str) -> None:
 def test_another_worker_takes_over(open_shop: OpenShop, inbox: Receiver) -> None:
     """The warden is killed: within seconds another one tells the alerts."""
     shop = open_shop()
-    hook = new_hook(shop.operator, inbox)
+    hook = new_hook(shop.operator, inbox, kinds=["channel.*"])
     first = int(until(lambda: WARDEN.findall(shop.gateway.log), "there is a warden", seconds=10)[0])
 
     os.kill(first, signal.SIGKILL)
