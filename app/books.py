@@ -30,7 +30,7 @@ from app.ledger.repair import Repair, repair_wallets, wallet_ids
 from app.ledger.reports import find_receipt
 from app.ledger.stream import ReceiptStreams
 from app.ledger.verify import Verdict, verify
-from app.quota.epochs import Epochs
+from app.quota.epochs import LOCAL_SETTLING_MS, Epochs
 from app.quota.wallets import Wallets
 from app.settings import Settings
 
@@ -55,7 +55,7 @@ class Books:
     def __init__(self, settings: Settings, installation: dict[str, str], epochs: Epochs | None = None) -> None:
         self.settings = settings
         self.shards = int(installation["shards"])
-        self.epochs = epochs or Epochs(self.shards)
+        self.epochs = epochs or _epochs(settings, self.shards)
         self.admin_digest = digest(settings.admin_key) if settings.admin_key else bytes.fromhex(installation["admin"])
         self.database = Database(settings.database_url)
         self.wire = Wire(redis_url(settings), greet=self._greet)
@@ -229,3 +229,7 @@ def make_bookkeeper(books: Books) -> Bookkeeper:
         tell=books.tell,
         also=books.do_chores,
     )
+
+
+def _epochs(settings: Settings, shards: int) -> Epochs:
+    return Epochs(shards, LOCAL_SETTLING_MS) if settings.embedded_redis else Epochs(shards)
