@@ -11,7 +11,6 @@ import contextlib
 import os
 import secrets
 import select
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING
 import httpx
 import msgspec
 
+from benchmarks.ports import free_port
 from benchmarks.processes import Tree, inherited_cores, pin
 
 if TYPE_CHECKING:
@@ -45,13 +45,6 @@ class Cores(msgspec.Struct, frozen=True):
         if len(usable) < 2:
             raise RuntimeError("the benchmark needs two cores: one for the gateway, one for the load")
         return Cores(usable[0], usable[0] if layout == "one-core" else usable[1], usable[1])
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

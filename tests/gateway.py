@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.waiting import free_port, until
+from benchmarks.ports import free_port
+from tests.waiting import until
 
 __all__ = ["ADMIN_KEY", "ROOT", "Gateway", "children_of"]
 

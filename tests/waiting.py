@@ -1,11 +1,10 @@
-"""Waiting for what other processes do, and reaching them."""
+"""Waiting for what other processes do."""
 
-import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["free_port", "until"]
+__all__ = ["until"]
 
 T = TypeVar("T")
 
@@ -18,9 +17,3 @@ def until(probe: Callable[[], T], what: str, seconds: float = 5.0) -> T:
             raise AssertionError(f"waited {seconds} s in vain: {what}; last seen {answer!r}")
         time.sleep(0.03)
     return answer
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.chaos.victims import Grip, Victim, strike
-from benchmarks.gateway import free_port
+from benchmarks.ports import free_port
 from benchmarks.processes import PROC, Tree
 
 DRAIN_S = 5

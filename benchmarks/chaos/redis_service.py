@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-import socket
 from typing import TYPE_CHECKING
 
 from benchmarks.chaos.servers import Redis, Stream
 from benchmarks.chaos.victims import START_S, STOP_S, Victim
+from benchmarks.ports import free_port
 
 if TYPE_CHECKING:
     import signal
     from collections.abc import Iterator
     from pathlib import Path
-
-# Below Linux's range for outgoing connections: a server that is away for some seconds finds its port free again.
-_PORTS = (15_000, 30_000)
 
 
 class RedisService(Victim):
@@ -80,7 +76,7 @@ class RedisService(Victim):
         return replica
 
     def _new_server(self) -> Redis:
-        server = Redis(self._directory, f"redis-{len(self._started) + 1}", _free_low_port())
+        server = Redis(self._directory, f"redis-{len(self._started) + 1}", free_port())
         self._started.append(server)
         return server
 
@@ -100,12 +96,3 @@ def _follows(replica: Redis) -> bool:
         and disk.get("aof_rewrite_in_progress") == "0"
         and disk.get("aof_last_bgrewrite_status") == "ok"
     )
-
-
-def _free_low_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    while True:
-        port = random.randint(*_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port

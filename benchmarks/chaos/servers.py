@@ -16,7 +16,7 @@ import asyncpg
 import msgspec
 
 from benchmarks.chaos.victims import START_S, STOP_S, Victim, strike
-from benchmarks.gateway import free_port
+from benchmarks.ports import free_port
 
 HERE = Path(__file__).parents[2]
 _TEXT_TRIES = 5
@@ -125,7 +125,7 @@ class RedisCluster(Victim):
 
     def __init__(self, directory: Path) -> None:
         super().__init__([], directory, "redis")
-        self.nodes = [Redis(directory, f"redis-{n}", _port_with_bus(), cluster=True) for n in range(len(self._SLOTS))]
+        self.nodes = [Redis(directory, f"redis-{n}", free_port(), cluster=True) for n in range(len(self._SLOTS))]
         self.url = "redis://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         self._turn = 0
         self._joined = False
@@ -170,13 +170,6 @@ class RedisCluster(Victim):
         for node, (first, end) in zip(self.nodes, self._SLOTS, strict=True):
             node.ask(b"CLUSTER ADDSLOTS " + b" ".join(b"%d" % slot for slot in range(first, end)))
             node.ask(b"CLUSTER MEET 127.0.0.1 %d" % self.nodes[0].port)
-
-
-def _port_with_bus() -> int:
-    """A free port; the nodes talk to each other on the one ten thousand above it."""
-    while (port := free_port()) > 55_000:
-        pass
-    return port
 
 
 class Postgres(Victim):

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from app.base.events import announce, follow
 from app.base.redis import connect
 from app.base.tasks import end_all
+from benchmarks.ports import free_port
 from tests.servers import RedisCluster, RedisServer
-from tests.waiting import free_port
 
 
 @asynccontextmanager

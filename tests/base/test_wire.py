@@ -10,8 +10,8 @@ import pytest
 
 from app.base.errors import OutcomeUnknown, ServiceUnavailable
 from app.base.wire import Script, StoreError, Wire
+from benchmarks.ports import free_port
 from tests.servers import RedisServer
-from tests.waiting import free_port
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from app.base.errors import ServiceUnavailable
 from app.base.ids import new_id
 from app.base.wire import Wire
 from app.quota.seats import Seat, Seats
-from tests.waiting import free_port
+from benchmarks.ports import free_port
 
 _PATIENCE_S = 10.0  # a machine may be busy: what is tested is the count
 _LEASE_MS = 60_000
