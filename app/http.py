@@ -78,6 +78,19 @@ class HttpProtocol(HttpToolsProtocol):
             self.timeout_keep_alive_task = None
 
 
+# Headers of nearly every answer that say nothing of where it ends: they need no closer look.
+_NOT_OF_FRAMES = frozenset(
+    {
+        *(b"date", b"server", b"content-type", b"x-request-id", b"x-tollgate-cost"),
+        *(
+            b"x-ratelimit-%b-%b" % (figure, kind)
+            for figure in (b"limit", b"remaining", b"reset")
+            for kind in (b"requests", b"tokens")
+        ),
+    }
+)
+
+
 class _Cycle(RequestResponseCycle):
     """One request and its answer. What every request starts with is the class's own."""
 
@@ -142,6 +155,8 @@ class _Cycle(RequestResponseCycle):
         says_close = False
         for name, value in headers:
             parts += (name, b": ", value, b"\r\n")
+            if name in _NOT_OF_FRAMES:
+                continue
             match name.lower():
                 case b"content-length":
                     self.expected_content_length, self.chunked_encoding = int(value), False

@@ -26,6 +26,7 @@ from benchmarks.processes import Tree, inherited_cores, pin
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+HERE = Path(__file__).parents[1]
 START_S = 60.0
 STOP_S = 45.0  # the gateway itself waits up to 30 s for running streams
 LOG_LINES_SHOWN = 30
@@ -60,7 +61,7 @@ def upstream(core: int, frames: int, interval_ms: float) -> Iterator[tuple[int, 
         str(interval_ms),
     ]
     with inherited_cores({core}):
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=HERE)
     try:
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], START_S)
@@ -87,7 +88,7 @@ def postgres(directory: Path, core: int) -> Iterator[tuple[str, int]]:
 
 class Gateway:
     """One gateway in its own directory. `exit_code` and `left_behind` are known once it was stopped. `through` is a
-    command that it is started by, if any, and becomes it (`exec`)."""
+    command that it is started by, if any, and becomes it (`exec`). `checkout` is the root of the code that runs."""
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class Gateway:
         *,
         workers: int = 1,
         through: Sequence[str] = (),
+        checkout: Path = HERE,
     ) -> None:
         self.port = free_port()
         self.admin_key = secrets.token_urlsafe(32)
@@ -121,7 +123,7 @@ class Gateway:
         with inherited_cores({cores.others}), self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*through, sys.executable, "-m", "app.cli", "serve"],
-                cwd=Path(__file__).parents[1],
+                cwd=checkout,
                 env=environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -180,9 +182,10 @@ def running_gateway(
     *,
     workers: int = 1,
     through: Sequence[str] = (),
+    checkout: Path = HERE,
 ) -> Iterator[Gateway]:
     """A gateway that is ready; stopped at the end of the block, whatever happened in it."""
-    gateway = Gateway(directory, cores, database_url, database_pid, workers=workers, through=through)
+    gateway = Gateway(directory, cores, database_url, database_pid, workers=workers, through=through, checkout=checkout)
     try:
         gateway.wait_ready()
         yield gateway

@@ -134,8 +134,12 @@ def amount_nano(prices: Prices, usage: Tokens, multiplier: int = MULTIPLIER_ONE,
     """
     rates = _rates_at(prices, usage.input_tokens) if prices.tiers else prices
     tokens = _of_input(rates, usage) + _of_output(rates, usage)
-    factor = _factor(prices, extras.service_tier)
-    return min(WALLET_MAX_NANO, round_charge(tokens, _fixed_nano(prices, extras), multiplier, factor))
+    if extras is NO_EXTRAS:  # as most requests
+        charge = round_charge(tokens, prices.request, multiplier)
+    else:
+        factor = _factor(prices, extras.service_tier)
+        charge = round_charge(tokens, _fixed_nano(prices, extras), multiplier, factor)
+    return charge if charge <= WALLET_MAX_NANO else WALLET_MAX_NANO  # noqa: FURB136 - a call for every request
 
 
 def worst_case_nano(
@@ -152,6 +156,8 @@ def worst_case_nano(
         if input_tokens > tier.above_input_tokens:
             rates = _rates_at(prices, tier.above_input_tokens + 1)
             worst = max(worst, _worst(rates, input_tokens, output_tokens))
+    if extras is NO_EXTRAS:
+        return round_charge(worst, prices.request, multiplier)
     factor = _held_factor(prices, extras.service_tier)
     return round_charge(worst, _fixed_nano(prices, extras), multiplier, factor)
 

@@ -8,6 +8,7 @@ import msgspec
 from app.base.clock import monotonic_ms, now_ms
 from app.base.errors import InternalError, NotFound, TollgateError
 from app.base.ids import made_at_ms
+from app.base.receipt import NO_EXTRAS
 from app.base.scopes import Scope
 from app.catalog.records import Channel, Model
 from app.catalog.snapshot import Snapshot
@@ -226,7 +227,9 @@ class Journey:
 
 def _dropped(order: Order, channel: Channel | None) -> Headers:
     """Names the fields that the channel which serves has left out."""
-    names = () if channel is None else dropped_fields(order, channel)
+    if channel is None or order.extras is NO_EXTRAS:
+        return []
+    names = dropped_fields(order, channel)
     return [(b"x-tollgate-dropped", ", ".join(names).encode())] if names else []
 
 

@@ -55,7 +55,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def member_id(self) -> str | None:
         """The same, where another pays for it."""
-        return None if self.own_id == self.account_id else self.own_id
+        return None if not self.chain or self.own_id == self.account_id else self.own_id
 
 
 class MediaPart(msgspec.Struct, frozen=True):

@@ -42,6 +42,7 @@ local function pour(subject, rule, limit, level, elapsed_us, cost, note)
 end
 
 local function has_no_place(live, places)
+  if redis.call('ZCARD', live) < places then return false end
   -- Leases are renewed in one place: one that seems to have run out here may have been moved on there.
   for _, request in ipairs(redis.call('ZRANGEBYSCORE', live, '-inf', '(' .. now_ms)) do
     local lease = redis.call('ZSCORE', KEYS[3], request)
@@ -109,10 +110,11 @@ for i, rule in ipairs(rules) do
   writes[i] = mine
 end
 if short or refusal then return short or refusal end
-local available, expired = wallet[1] - wallet[2] - wallet[3], nil
+local available, credit, expired = wallet[1] - wallet[2] - wallet[3], nil, nil
 if wallet[5] then
   local lost
-  expired, lost = expired_lots(wallet[5], wallet[6], wallet[2], now_ms)
+  credit = entitlement()
+  expired, lost = credit.expired_lots(wallet[5], wallet[6], wallet[2], now_ms)
   available = available - lost
 end
 if hold > available or available < 0 then return {'credit', format('%.0f', available)} end
@@ -128,7 +130,7 @@ for i, rule in ipairs(rules) do
     redis.call('EXPIRE', KEYS[3 + 2 * i], 86400)
   end
 end
-if expired then note_entitled(KEYS[1], expired) end
+if credit then credit.note_entitled(KEYS[1], expired) end
 redis.call('HINCRBY', KEYS[1], 'h', ARGV[2])
 redis.call('ZADD', KEYS[3], lease_end, ARGV[1])
 return {'ok', wallet[4], requests_limit, requests_left, requests_reset, tokens_limit, tokens_left, tokens_reset}

@@ -39,8 +39,9 @@ if ARGV[3] ~= '' then
   -- One that comes after it has expired: of what is held, some may have been admitted before, and some after that.
   local clock = redis.call('TIME')
   local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
-  if expired_lots(ARGV[3], '', 0, now_ms)[1] then
-    local late = count_entitled(ARGV[5], ARGV[3], redis.call('HVALS', KEYS[2]), now_ms)
+  local credit = entitlement()
+  if credit.expired_lots(ARGV[3], '', 0, now_ms)[1] then
+    local late = credit.count_entitled(ARGV[5], ARGV[3], redis.call('HVALS', KEYS[2]), now_ms)
     redis.call('HSET', KEYS[1], 'x', late .. ' ' .. (wallet[4] or ''))
   end
 end

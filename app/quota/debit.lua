@@ -9,7 +9,7 @@ if not wallet[1] then return 'cold' end
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local amount = tonumber(ARGV[1])
-local _, lost = expired_lots(wallet[4], wallet[5], wallet[2], now_ms)
+local _, lost = entitlement().expired_lots(wallet[4], wallet[5], wallet[2], now_ms)
 local due, lots, parts = amount, {}, {}
 for lot in string.gmatch(wallet[4] or '', '%S+') do
   local id, left, rest, expires = string.match(lot, '^([^:]+):(%d+):((%d+):%d)$')

@@ -5,13 +5,14 @@
 local hold = redis.call('HGET', KEYS[2], ARGV[1])
 local wallet = redis.call('HMGET', KEYS[1], 'b', 'h', 'f', 'l', 'x')
 if not hold then return {'ended'} end
+local credit = entitlement()
 local more = tonumber(ARGV[2])
 -- A wallet that is about to be rebuilt counts its holds then.
 if more > 0 and wallet[1] then
   local lost = 0
   if wallet[4] then
     local clock = redis.call('TIME')
-    lost = select(2, expired_lots(wallet[4], wallet[5], wallet[2], clock[1] * 1000 + math.floor(clock[2] / 1000)))
+    lost = select(2, credit.expired_lots(wallet[4], wallet[5], wallet[2], clock[1] * 1000 + math.floor(clock[2] / 1000)))
   end
   if more > wallet[1] - wallet[2] - wallet[3] - lost then return {'credit'} end
 end
@@ -32,7 +33,7 @@ end
 for _, counter in ipairs(grows) do redis.call('HINCRBY', counter[1], counter[2], ARGV[2]) end
 if wallet[1] then
   redis.call('HINCRBY', KEYS[1], 'h', ARGV[2])
-  move_entitled(KEYS[1], wallet[5], tonumber(since_us), more)
+  credit.move_entitled(KEYS[1], wallet[5], tonumber(since_us), more)
 end
 if ARGV[3] ~= '' then rest = string.match(rest, '^( %d+ %d+ %S+ %S+ %S+ )') .. ARGV[3] end
 redis.call('HSET', KEYS[2], ARGV[1], string.format('%.0f', nano + more) .. rest)

@@ -7,7 +7,7 @@ if not wallet[1] then return {'cold'} end
 local clock = redis.call('TIME')
 local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local taken, remains = 0, 0
-for _, lot in ipairs(expired_lots(wallet[3], wallet[4], wallet[2], now_ms)) do
+for _, lot in ipairs(entitlement().expired_lots(wallet[3], wallet[4], wallet[2], now_ms)) do
   if lot.id == ARGV[1] then taken, remains = lot.left - lot.kept, lot.kept end
 end
 if taken > 0 then

@@ -18,7 +18,7 @@ redis.call('ZADD', KEYS[3], lease_end, ARGV[1])
 if redis.call('EXISTS', KEYS[1]) == 1 then
   redis.call('HINCRBY', KEYS[1], 'h', string.format('%.0f', more))
   local since_us = tonumber(string.match(text, '^%d+ %d+ (%d+) '))
-  move_entitled(KEYS[1], redis.call('HGET', KEYS[1], 'x'), since_us, more)
+  entitlement().move_entitled(KEYS[1], redis.call('HGET', KEYS[1], 'x'), since_us, more)
 end
 local i = 0
 for items in string.gmatch(string.match(ARGV[2], '^%d+ %d+ %d+ (%S+) '), '=([^;]*)') do

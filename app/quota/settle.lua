@@ -37,16 +37,6 @@ end
 
 local reached = {}
 if trace ~= '-' then
-  -- What was held of a minute's tokens and not used is given back, but for what has leaked away meanwhile.
-  local function give_back(use, tpm)
-    local tokens = math.min(held_tokens, tpm)
-    if tokens == 0 or redis.call('HEXISTS', use, 't') == 0 then return end
-    local clock = redis.call('TIME')
-    local leaked = math.floor((clock[1] * 1000000 + clock[2] - since_us) * tpm / 60)
-    local change = math.max((used_tokens - tokens) * 1000000, -math.max(0, tokens * 1000000 - leaked)) + 0 -- Lua has a -0
-    redis.call('HINCRBY', use, 't', change)
-  end
-
   local function count(i, use, name, amount)
     local seen = redis.call('HMGET', use, name, name .. '+', name .. '@')
     if not seen[3] or since_us < seen[3] * 1000 then return end -- it was counted in a window that is over
@@ -75,7 +65,16 @@ if trace ~= '-' then
       if name == 'c' then
         redis.call('ZREM', KEYS[5 + 2 * i], ARGV[1])
       elseif name == 't' then
-        give_back(use, tonumber(amount))
+        -- What was held of a minute's tokens and not used is given back, but for what has leaked away meanwhile.
+        local tpm = tonumber(amount)
+        local tokens = math.min(held_tokens, tpm)
+        if tokens > 0 and redis.call('HEXISTS', use, 't') == 1 then
+          local clock = redis.call('TIME')
+          local leaked = math.floor((clock[1] * 1000000 + clock[2] - since_us) * tpm / 60)
+          local back = math.max(0, tokens * 1000000 - leaked)
+          local change = math.max((used_tokens - tokens) * 1000000, -back) + 0 -- Lua has a -0
+          redis.call('HINCRBY', use, 't', change)
+        end
       else
         count(i, use, name, tonumber(amount))
       end
@@ -87,17 +86,18 @@ local entry = {'r', ARGV[4]}
 local unpaid, balance = 0, 0
 if wallet[1] then
   -- Other requests' holds are theirs: this one may spend its own hold and what nobody holds.
+  local credit = (wallet[5] or wallet[6]) and entitlement()
   local expired, lost = {}, 0
   if wallet[5] then
     local clock = redis.call('TIME')
-    expired, lost = expired_lots(wallet[5], wallet[6], wallet[2], clock[1] * 1000 + math.floor(clock[2] / 1000))
+    expired, lost = credit.expired_lots(wallet[5], wallet[6], wallet[2], clock[1] * 1000 + math.floor(clock[2] / 1000))
   end
   local affordable = math.max(0, wallet[1] - wallet[2] - wallet[3] - lost + held)
   unpaid = math.max(0, charge - affordable)
   local paid = charge - unpaid
   balance = wallet[1] - paid
   redis.call('HSET', KEYS[1], 'b', balance, 'h', wallet[2] - held)
-  move_entitled(KEYS[1], wallet[6], since_us, -held)
+  if credit then credit.move_entitled(KEYS[1], wallet[6], since_us, -held) end
   if paid > 0 and wallet[5] and wallet[5] ~= '' then
     -- Credits that are given away or expire are spent first; the entry says how much of each. What expired while the
     -- request ran comes before the others, which pay for requests that it does not pay for; those as they stand.

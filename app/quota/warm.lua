@@ -36,6 +36,6 @@ redis.call('HSET', KEYS[1], 'b', ARGV[2], 'h', string.format('%.0f', held), 'f',
   'g', string.format('%.0f', clock[1] * 1000000 + clock[2]))
 if ARGV[6] ~= '' then
   local now_ms = clock[1] * 1000 + math.floor(clock[2] / 1000)
-  redis.call('HSET', KEYS[1], 'l', ARGV[6], 'x', count_entitled(ARGV[1], ARGV[6], holds, now_ms))
+  redis.call('HSET', KEYS[1], 'l', ARGV[6], 'x', entitlement().count_entitled(ARGV[1], ARGV[6], holds, now_ms))
 end
 return 'ok'

@@ -1,28 +1,37 @@
 """What limits tell customers, as OpenAI's clients read it. Pure."""
 
+from typing import Literal
+
 from app.proxy.records import Hold
 from app.quota.gate import Allowance
 
 __all__ = ["allowance_headers", "duration", "limit_headers"]
 
 Headers = list[tuple[bytes, bytes]]
+Kind = Literal["requests", "tokens"]
+
+_NAMES: dict[Kind, tuple[bytes, bytes, bytes]] = {
+    "requests": (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests"),
+    "tokens": (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens"),
+}
 
 
 def limit_headers(hold: Hold) -> Headers:
     """`x-ratelimit-*` of the limits that have the least left; a kind that has no limit has none."""
     headers: Headers = []
     if hold.requests.limit:
-        headers += allowance_headers(b"requests", hold.requests)
+        headers += allowance_headers("requests", hold.requests)
     if hold.tokens.limit:
-        headers += allowance_headers(b"tokens", hold.tokens)
+        headers += allowance_headers("tokens", hold.tokens)
     return headers
 
 
-def allowance_headers(kind: bytes, allowance: Allowance) -> Headers:
+def allowance_headers(kind: Kind, allowance: Allowance) -> Headers:
+    limit, remaining, reset = _NAMES[kind]
     return [
-        (b"x-ratelimit-limit-" + kind, b"%d" % allowance.limit),
-        (b"x-ratelimit-remaining-" + kind, b"%d" % allowance.left),
-        (b"x-ratelimit-reset-" + kind, duration(allowance.reset_ms).encode()),
+        (limit, b"%d" % allowance.limit),
+        (remaining, b"%d" % allowance.left),
+        (reset, duration(allowance.reset_ms).encode()),
     ]
 
 

@@ -33,8 +33,8 @@ def limit_reached(refused: Refused, rules: Rules, caller: Caller) -> RateLimited
     if refused.retry_after_ms > _CLIENTS_WAIT_MS:
         error.headers += ((b"x-should-retry", b"false"),)
     if refused.rule != "concurrency":
-        kind = b"requests" if refused.rule.startswith("r") else b"tokens"
-        error.headers += tuple(allowance_headers(kind, Allowance(amount, refused.left, refused.reset_ms)))
+        left = Allowance(amount, refused.left, refused.reset_ms)
+        error.headers += tuple(allowance_headers("requests" if refused.rule.startswith("r") else "tokens", left))
     return error
 
 

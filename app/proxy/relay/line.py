@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from app.base.priced_fields import LimitField
+from app.base.receipt import NO_EXTRAS
 from app.catalog.records import Channel, Credential
 from app.proxy.extras import dropped_fields
 from app.proxy.records import Order, Pick
@@ -31,7 +32,7 @@ class Line(msgspec.Struct, frozen=True):
             usage_in_streams=self.provider.usage_in_streams,
             requires_max_tokens=self.provider.requires_max_tokens,
             limit_field=self.limit_field,
-            dropped=dropped_fields(order, self.channel),
+            dropped=() if order.extras is NO_EXTRAS else dropped_fields(order, self.channel),
             shape=None if self.rules is None else self.rules.apply,
         )
         return Call(self.route, body)

@@ -12,7 +12,7 @@ from app.catalog.pricing import Cost, Prices, Sale, amount_nano, charged_tier
 from app.catalog.records import Channel
 from app.proxy.extras import passed_extras
 from app.proxy.records import Delivered, Order, Try
-from app.proxy.settlement.cap import cap_output, cap_usage, describe_excess
+from app.proxy.settlement.cap import cap_output, cap_usage, describe_excess, is_within
 from app.proxy.settlement.estimate import at_least_the_text, count_output, estimate_usage
 from app.proxy.settlement.policies import Policies
 
@@ -61,10 +61,13 @@ async def make_bill(order: Order, delivered: Delivered, sale: Sale, policies: Po
     elif not delivered.is_usage_final:
         used, source = await at_least_the_text(order, delivered.output, used, media=media)
     served = None if delivered.service_tier == _STANDARD_TIER else delivered.service_tier
-    passed = passed_extras(order, delivered.channel)
+    passed = NO_EXTRAS if order.extras is NO_EXTRAS else passed_extras(order, delivered.channel)
     taken = _Taken(used, _extras(passed, served))
-    charged = _Taken(cap_usage(used, order.input_bound, output_bound), _charged_extras(passed, sale.prices, served))
-    excess = _excess(order, taken, charged, output_bound)
+    charged = taken
+    if not is_within(used, order.input_bound, output_bound) or served is not None:
+        usage = cap_usage(used, order.input_bound, output_bound)
+        charged = _Taken(usage, _charged_extras(passed, sale.prices, served))
+    excess = None if charged is taken else _excess(order, taken, charged, output_bound)
     # An answer that is finished, but was not delivered as a whole, was ended here: its vendor had ignored the limit.
     is_by_delivery = policy == "delivered" or (policy == "full" and delivered.ending == "finished")
     if is_by_delivery and delivered.delivered_letters is not None:
@@ -92,15 +95,12 @@ def _extras(passed: Extras, tier: str | None) -> Extras:
 
 
 def _charged_extras(passed: Extras, prices: Prices, served: str | None) -> Extras:
-    if served is None:
-        return _extras(passed, None)
-    return _extras(passed, charged_tier(prices, passed.service_tier, served))
+    tier = None if served is None else charged_tier(prices, passed.service_tier, served)
+    return _extras(passed, tier)
 
 
 def _excess(order: Order, taken: _Taken, charged: _Taken, output_bound: int) -> str | None:
     """In which way the vendor went beyond what was held."""
-    if taken == charged:  # as nearly all of them
-        return None
     if taken.extras.service_tier != charged.extras.service_tier:
         return f"served at the tier {taken.extras.service_tier}, asked for {order.extras.service_tier or 'none'}"
     return describe_excess(taken.usage, order.input_bound, output_bound)
@@ -110,13 +110,11 @@ def _attempts(
     tries: tuple[Try, ...], order: Order, taken: _Taken | None = None, charged: _Taken | None = None
 ) -> tuple[Attempt, ...]:
     """`taken` is the last one's, where that one served; what is the receipt's own, `charged`, is not told again."""
-    last = len(tries) - 1
-    return tuple(
-        _attempt(each, taken, charged)
-        if index == last and taken is not None
-        else _attempt(each, _taken_by(each, order), charged)
-        for index, each in enumerate(tries)
-    )
+    failed = tries if taken is None else tries[:-1]
+    attempts = [_attempt(each, _taken_by(each, order), charged) for each in failed]
+    if taken is not None:
+        attempts.append(_attempt(tries[-1], taken, charged))
+    return tuple(attempts)
 
 
 def _taken_by(failed: Try, order: Order) -> _Taken | None:
@@ -150,4 +148,4 @@ def _cost_of(channel: Channel, model: str) -> Cost | None:
 
 
 def _cost(attempts: tuple[Attempt, ...]) -> int:
-    return sum(attempt.cost_nano for attempt in attempts)
+    return sum([attempt.cost_nano for attempt in attempts])

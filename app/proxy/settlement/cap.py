@@ -5,7 +5,7 @@ import msgspec
 
 from app.base.receipt import Usage
 
-__all__ = ["cap_output", "cap_usage", "describe_excess"]
+__all__ = ["cap_output", "cap_usage", "describe_excess", "is_within"]
 
 _INPUT_CLASSES = (
     "cached_input_tokens",
@@ -17,10 +17,13 @@ _INPUT_CLASSES = (
 _OUTPUT_CLASSES = ("reasoning_tokens", "audio_output_tokens", "image_output_tokens")
 
 
+def is_within(usage: Usage, input_bound: int, output_bound: int) -> bool:
+    """Whether neither side is beyond its bound, as nearly always."""
+    return usage.input_tokens <= input_bound and usage.output_tokens <= output_bound
+
+
 def cap_usage(usage: Usage, input_bound: int, output_bound: int) -> Usage:
     """`usage` with at most so many tokens of each side; the classes of a side that is cut keep their shares of it."""
-    if usage.input_tokens <= input_bound and usage.output_tokens <= output_bound:  # as nearly all of them
-        return usage
     return cap_output(_scale(usage, "input_tokens", _INPUT_CLASSES, input_bound), output_bound)
 
 

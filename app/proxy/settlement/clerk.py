@@ -13,6 +13,7 @@ from app.base.errors import ServiceUnavailable
 from app.base.receipt import Receipt
 from app.base.wire import StoreError
 from app.catalog.pricing import Sale
+from app.catalog.records import Channel
 from app.proxy.records import BudgetMark, Caller, Delivered, Hold, MarkBudget, Order
 from app.proxy.settlement.bill import Bill, make_bill
 from app.proxy.settlement.failures import Failures
@@ -93,7 +94,9 @@ class Clerk:
             raise
 
     async def _settle(self, trip: Trip, delivered: Delivered) -> Bill:
-        bill = await self._bill(trip, delivered)
+        bill = await make_bill(trip.order, delivered, trip.sale, self._policies, trip.hold.output_bound)
+        if bill.excess is not None:
+            self._note_excess(trip, delivered.channel, bill.excess)
         settlement = _settlement(trip, delivered, bill)
         try:
             # Where Redis was emptied since, the sweeper's receipt may be on the books: those are asked, by the replay.
@@ -114,13 +117,12 @@ class Clerk:
             return msgspec.structs.replace(bill, amount_nano=bill.amount_nano - settled.unpaid_nano)
         return bill
 
-    async def _bill(self, trip: Trip, delivered: Delivered) -> Bill:
-        bill = await make_bill(trip.order, delivered, trip.sale, self._policies, trip.hold.output_bound)
-        if bill.excess is not None and (channel := delivered.channel) is not None:
-            log.warning("channel %s went beyond its bound for %s: %s", channel.name, trip.order.request_id, bill.excess)
-            if self._tell_excess is not None:
-                self._tell_excess(channel.id, trip.order.model, bill.excess)
-        return bill
+    def _note_excess(self, trip: Trip, channel: Channel | None, how: str) -> None:
+        if channel is None:
+            return
+        log.warning("channel %s went beyond its bound for %s: %s", channel.name, trip.order.request_id, how)
+        if self._tell_excess is not None:
+            self._tell_excess(channel.id, trip.order.model, how)
 
     async def settle_surely(self, trip: Trip, delivered: Delivered) -> None:
         """The same where the request itself is being cancelled: it goes on without it, and `drain` waits for it."""
@@ -192,7 +194,9 @@ class Clerk:
 
     async def _settle_again(self, trip: Trip, delivered: Delivered) -> None:
         """The first time it was broken off: it may have run, or not."""
-        bill = await self._bill(trip, delivered)
+        bill = await make_bill(trip.order, delivered, trip.sale, self._policies, trip.hold.output_bound)
+        if bill.excess is not None:
+            self._note_excess(trip, delivered.channel, bill.excess)
         await self._settle_from_memory(_settlement(trip, delivered, bill))
 
     async def _settle_from_memory(self, settlement: Settlement) -> None:

@@ -1,8 +1,15 @@
 """Settlements that Redis has taken and the database does not have yet. Until the bookkeeper has posted them, a Redis
-that loses its last writes would take them along: this worker still has them then."""
+that loses its last writes would take them along: this worker still has them then.
+
+They are kept as bytes, one behind the other. Kept as objects, they would lie scattered among those of every request:
+each request then finds its memory out of the processor's caches, and takes a tenth more time.
+"""
 
 import logging
+from array import array
 from collections import deque
+
+import msgspec
 
 from app.proxy.settlement.spool import Settlement
 
@@ -12,8 +19,45 @@ log = logging.getLogger("tollgate.settlement")
 
 # Some 1 KB each. They are more only where the database is away for long under load.
 _KEPT_MOST = 50_000
+_BLOCK_BYTES = 64 * 1024
 
 EntryId = tuple[int, int]
+
+
+class _Kept(msgspec.Struct, array_like=True):
+    entry: bytes
+    settlement: Settlement
+
+
+_encode_into = msgspec.msgpack.Encoder().encode_into
+_decode = msgspec.msgpack.Decoder(_Kept).decode
+
+
+class _Block:
+    """Some settlements of a shard, encoded. Those before `first` are gone."""
+
+    __slots__ = ("_data", "_ends", "first")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._ends = array("L", (0,))
+        self.first = 0
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1 - self.first
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._data) >= _BLOCK_BYTES
+
+    def append(self, kept: _Kept) -> None:
+        _encode_into(kept, self._data, -1)
+        self._ends.append(len(self._data))
+
+    def __getitem__(self, index: int) -> _Kept:
+        """Counted from `first`, or from the end."""
+        at = index + (self.first if index >= 0 else len(self._ends) - 1)
+        return _decode(memoryview(self._data)[self._ends[at] : self._ends[at + 1]])
 
 
 class Unposted:
@@ -21,7 +65,7 @@ class Unposted:
 
     def __init__(self, most: int = _KEPT_MOST) -> None:
         self._most = most
-        self._kept: dict[int, deque[tuple[bytes, Settlement]]] = {}
+        self._kept: dict[int, deque[_Block]] = {}
         self._count = 0
         self._overflowed = False
 
@@ -30,36 +74,45 @@ class Unposted:
 
     @property
     def shards(self) -> list[int]:
-        return [number for number, kept in self._kept.items() if kept]
+        return [number for number, blocks in self._kept.items() if blocks]
 
     def keep(self, number: int, entry: bytes, settlement: Settlement) -> None:
         """`entry` is the id that its receipt has in the stream of the shard."""
-        kept = self._kept.get(number)
-        if kept is None:
-            kept = self._kept[number] = deque()
-        kept.append((entry, settlement))
+        blocks = self._kept.get(number)
+        if blocks is None:
+            blocks = self._kept[number] = deque()
+        if not blocks or blocks[-1].is_full:
+            blocks.append(_Block())
+        blocks[-1].append(_Kept(entry, settlement))
         self._count += 1
         if self._count > self._most:
-            kept.popleft()
-            self._count -= 1
+            self._drop(blocks, 1)
             if not self._overflowed:
                 log.warning("more than %d settlements wait to be posted: older ones are not kept here", self._most)
             self._overflowed = True
 
     def posted(self, number: int, up_to: EntryId) -> None:
         """The database has all of a shard up to this entry."""
-        kept = self._kept.get(number, ())
-        while kept and _parse(kept[0][0]) <= up_to:
-            kept.popleft()
-            self._count -= 1
+        blocks = self._kept.get(number, ())
+        while blocks and _parse(blocks[0][-1].entry) <= up_to:
+            self._drop(blocks, len(blocks[0]))
+        while blocks and _parse(blocks[0][0].entry) <= up_to:
+            self._drop(blocks, 1)
         if self._count < self._most:
             self._overflowed = False
 
     def take(self, number: int) -> list[Settlement]:
         """All of a shard, which are kept no longer: whoever takes them settles them again."""
-        kept = self._kept.pop(number, ())
-        self._count -= len(kept)
-        return [settlement for _, settlement in kept]
+        blocks = self._kept.pop(number, ())
+        self._count -= sum(map(len, blocks))
+        return [block[index].settlement for block in blocks for index in range(len(block))]
+
+    def _drop(self, blocks: deque[_Block], count: int) -> None:
+        """The oldest of a shard, so many of its first block."""
+        blocks[0].first += count
+        self._count -= count
+        if not blocks[0]:
+            blocks.popleft()
 
 
 def _parse(entry: bytes) -> EntryId:

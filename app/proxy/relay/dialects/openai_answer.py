@@ -5,6 +5,7 @@ than the receipt.
 
 import io
 import re
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -48,17 +49,14 @@ class _Answer(msgspec.Struct):
 
 
 class PlainAnswer(msgspec.Struct, frozen=True):
-    """`body` is the vendor's under the public name, `output` the text of all answers."""
+    """`body` is the vendor's under the public name, `usage` what `sent` counts, `output` the text of all answers."""
 
     body: bytes
+    usage: Usage | None
     sent: SentUsage | None
     finish_reason: str | None
     output: str
-    service_tier: str | None = None
-
-    @property
-    def usage(self) -> Usage | None:
-        return None if self.sent is None else self.sent.counts
+    service_tier: str | None
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -98,7 +96,8 @@ def read_plain(body: bytes, public_model: str, rules: UsageRules = OPENAI_RULES)
     spent = usage is not None and usage.output_tokens > 0
     if not spent and finish != "content_filter" and not any(says(choice.message) for choice in choices):
         raise BrokenAnswer("empty answer", usage)
-    return PlainAnswer(_renamed(body, answer.model, public_model), sent, finish, "".join(output), _tier(answer))
+    body = _renamed(body, answer.model, public_model)
+    return PlainAnswer(body, usage, sent, finish, "".join(output), _tier(answer))
 
 
 def shown_body(answer: PlainAnswer, billed: Usage) -> bytes:
@@ -312,26 +311,27 @@ def _fields_of(body: bytes) -> dict[str, Any]:
 
 def _decode(body: bytes) -> _Answer:
     try:
-        answer = _decode_any(body)
+        answer = _answer.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BrokenAnswer("empty answer" if not body.strip() else "answer is not a completion") from None
+        answer = _decode_halves(body)
     if answer.error:
         raise BrokenAnswer("error in a 200")
     return answer
 
 
-def _decode_any(body: bytes) -> _Answer:
-    try:
-        return _answer.decode(body)
-    except msgspec.DecodeError:
-        if _surrogate.search(body) is None:
-            raise
-        return _answer.decode(_with_whole_characters(body))
+def _decode_halves(body: bytes) -> _Answer:
+    """What the decoder refuses may have halves of characters in it. Raises BrokenAnswer where it is no answer."""
+    if _surrogate.search(body) is not None:
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _answer.decode(_with_whole_characters(body))
+    raise BrokenAnswer("answer is not a completion" if body.strip() else "empty answer")
 
 
 def _tier(answer: _Answer) -> str | None:
     """The tier that the vendor served, where it names one that may be one."""
     tier = answer.service_tier
+    if tier is None:
+        return None
     return tier if isinstance(tier, str) and _tier_name.fullmatch(tier) else None
 
 

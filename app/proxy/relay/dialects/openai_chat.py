@@ -89,6 +89,8 @@ class _Request(msgspec.Struct, Generic[M]):
     service_tier: str | None = None
 
 
+_ALSO_PROMPT = frozenset(ALSO_PROMPT)
+
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _of_texts = msgspec.json.Decoder(_Request[TextMessages])
 _of_parts = msgspec.json.Decoder(_Request[Messages])
@@ -104,9 +106,11 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         read_options(fields)
     if request.tools is not None:
         read_tools(fields)
-    fields.pop("models", None)  # a question to this gateway
+    if "models" in fields:
+        del fields["models"]  # a question to this gateway
     for name in LIMITS:  # written anew for each vendor
-        fields.pop(name, None)
+        if name in fields:
+            del fields[name]
     if not ORDINARY.issuperset(fields):
         check_names(fields)
         extras = read_extras(fields, [tool.type for tool in request.tools or ()])
@@ -115,9 +119,12 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         data_bytes = sum(part.size for part in prompt.media)
     # A token of a byte-level tokenizer is a byte at least, and the JSON around the texts outweighs a chat template.
     text_bytes = len(body) - data_bytes
-    if "tools" in fields or "functions" in fields:
-        text_bytes += TOOLS_PROMPT_TOKENS
-        uncounted += TOOLS_PROMPT_TOKENS
+    texts = prompt.texts
+    if not _ALSO_PROMPT.isdisjoint(fields):
+        texts += [bytes(fields[name]).decode() for name in ALSO_PROMPT if name in fields]
+        if "tools" in fields or "functions" in fields:
+            text_bytes += TOOLS_PROMPT_TOKENS
+            uncounted += TOOLS_PROMPT_TOKENS
     return Order(
         request_id=request_id,
         created_at_ms=created_at_ms,
@@ -131,7 +138,7 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         text_bytes=text_bytes,
         uncounted_bytes=uncounted,
         body=fields,
-        prompt=(*prompt.texts, *(bytes(fields[name]).decode() for name in ALSO_PROMPT if name in fields)),
+        prompt=tuple(texts),
         conversation=request.prompt_cache_key or request.user or None,
         also=tuple(request.models or ()),
         media=tuple(prompt.media),

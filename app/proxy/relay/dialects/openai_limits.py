@@ -26,8 +26,8 @@ def write_bound(fields: dict[str, Raw], most: int, limit_field: LimitField) -> N
     for name in LIMITS:
         if limit_field in (name, "both"):
             fields[name] = bound
-        else:
-            fields.pop(name, None)
+        elif name in fields:
+            del fields[name]
 
 
 def bound_again(fields: dict[str, Raw], most: int, limit_field: LimitField) -> None:

@@ -36,7 +36,7 @@ _encode = msgspec.json.Encoder().encode
 class _TextPart(msgspec.Struct, forbid_unknown_fields=True):
     type: Literal["text"]
     text: str
-    cache_control: Raw = Raw()
+    cache_control: Raw | UnsetType = UNSET
 
 
 class _TextMessage(msgspec.Struct, forbid_unknown_fields=True):
@@ -73,22 +73,23 @@ def read_texts(messages: list[_TextMessage]) -> Prompt:
     prompt = Prompt([], [])
     for index, message in enumerate(messages):
         content = message.content
-        if content is None or content is UNSET:
-            _check_content_may_miss(message.role, index)
-        elif isinstance(content, str):
+        if isinstance(content, str):
             prompt.texts.append(content)
+        elif content is None or content is UNSET:
+            _check_content_may_miss(message.role, index)
         else:
             for part in content:
                 prompt.texts.append(part.text)
-                prompt.uncounted += len(bytes(part.cache_control))
+                if part.cache_control is not UNSET:
+                    prompt.uncounted += len(bytes(part.cache_control))
         if message.tool_calls:
             _check_calls(message.tool_calls, index)
             prompt.texts.append(_encode(message.tool_calls).decode())
         elif not content:
             prompt.uncounted += TOKENS_PER_TEXT
-        if isinstance(message.name, str):
+        if message.name is not UNSET and message.name is not None:
             prompt.uncounted += 1 + len(message.name.encode())
-        if isinstance(message.tool_call_id, str):
+        if message.tool_call_id is not UNSET and message.tool_call_id is not None:
             prompt.uncounted += len(message.tool_call_id.encode())
     return prompt
 
@@ -96,14 +97,19 @@ def read_texts(messages: list[_TextMessage]) -> Prompt:
 def gives_twice(raw: bytes, messages: list[_TextMessage]) -> bool:
     """Whether a message or a part of these may have a key twice, of which another reader would take the first: whether
     their names are there more often than the decoder has read them. They may be there as texts too; a closer look
-    tells. A name can be written with escapes (`\\u0063ontent`): small letters are 0061 to 007a, `_` is 005f."""
+    tells. A name can be written with escapes (`\\u0063ontent`): small letters are 0061 to 007a, `_` is 005f.
+
+    What most clients send is as short as JSON can be. Then it has nothing that was not read: the encoder, too, writes
+    no space and no escape without need, and what was read gives as many bytes."""
+    if len(_encode(messages)) == len(raw):
+        return False
     if b"\\" in raw and b"\\u00" in raw and (b"\\u006" in raw or b"\\u007" in raw or b"\\u005" in raw):
         return True
     read = len(messages)  # their roles
     for message in messages:
         content = message.content
         if isinstance(content, list):
-            read += 1 + sum(3 if bytes(part.cache_control) else 2 for part in content)  # `text` is a type and a name
+            read += 1 + sum(2 if part.cache_control is UNSET else 3 for part in content)  # `text` is a type and a name
         elif content is not UNSET:
             read += 1
         if message.name is not UNSET:

@@ -170,12 +170,15 @@ def usage_fields(counts: Usage) -> Json:
 
 def _read_plain(sent: _Plain) -> Usage | None:
     """None where a sum or a part needs a second look."""
+    whole, output = sent.prompt_tokens, sent.completion_tokens
+    if sent.total_tokens != whole + output:
+        return None
+    if sent.prompt_tokens_details is None and sent.completion_tokens_details is None:
+        return Usage(input_tokens=whole, output_tokens=output)
     prompt = sent.prompt_tokens_details or _NO_PROMPT
     completion = sent.completion_tokens_details or _NO_COMPLETION
-    whole, output = sent.prompt_tokens, sent.completion_tokens
     if (
-        sent.total_tokens != whole + output
-        or max(prompt.cached_tokens, prompt.audio_tokens, prompt.image_tokens) > whole
+        max(prompt.cached_tokens, prompt.audio_tokens, prompt.image_tokens) > whole
         or max(completion.reasoning_tokens, completion.audio_tokens, completion.image_tokens) > output
     ):
         return None
