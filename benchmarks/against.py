@@ -2,8 +2,9 @@
 
 A gateway of each runs at the same time, idle while the other one is measured, and the same load visits them in turn:
 within a round first one, then the other, in the next round the other way round. A ratio is taken inside a round, so
-that what changes on the machine from one minute to the next meets both. The table shows the median ratio over the
-rounds with its quartiles. Both run under the Python that runs this, with what is installed there.
+that what changes on the machine from one minute to the next meets both. Both are started anew several times, since one
+process may be some percent quicker than another of the same code. The table shows the median ratio over all rounds with
+its quartiles. Both run under the Python that runs this, with what is installed there.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ class Look(msgspec.Struct, frozen=True):
     cpu_ms: dict[str, float]
 
 
+Looks = dict[str, list[tuple[Look, Look]]]
+
+
 class Side(msgspec.Struct, frozen=True):
     """A gateway that is measured, and how it is reached."""
 
@@ -61,8 +65,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.against", description=__doc__)
     parser.add_argument("checkout", type=Path, help="the root of the other one, such as a git worktree")
     parser.add_argument("--layout", choices=("one-core", "worker"), default="one-core")
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of one visit")
+    parser.add_argument("--starts", type=int, default=6, help="how often both are started anew")
+    parser.add_argument("--rounds", type=int, default=6, help="after each start")
+    parser.add_argument("--seconds", type=float, default=0.8, help="of one visit")
     parser.add_argument("--points", nargs="+", choices=[p.name for p in POINTS], default=[p.name for p in POINTS[1:]])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every look there")
     options = parser.parse_args()
@@ -88,30 +93,29 @@ def _start(stack: ExitStack, checkout: Path, cores: Cores) -> Side:
     return Side(gateway, sides)
 
 
-def _measure(options: argparse.Namespace, console: Console) -> dict[str, list[tuple[Look, Look]]]:
+def _measure(options: argparse.Namespace, console: Console) -> Looks:
     """By point, the looks of each round: this checkout's, and the other one's."""
     cores = Cores.of(options.layout)
     points = [point for point in POINTS if point.name in options.points]
-    looks: dict[str, list[tuple[Look, Look]]] = {point.name: [] for point in points}
-    with inherited_cores({cores.harness}), ExitStack() as stack:
-        ours, theirs = (_start(stack, checkout, cores) for checkout in (HERE, options.checkout.resolve()))
-        for side in (ours, theirs):
-            for point in points:
-                side.look(point, WARM_UP_S, cores.harness)
-        for number in range(options.rounds):
-            for point in points:
-                console.print(f"round {number + 1} of {options.rounds}: {point.name}", style="dim")
-                if number % 2:
-                    second = theirs.look(point, options.seconds, cores.harness)
-                    first = ours.look(point, options.seconds, cores.harness)
-                else:
-                    first = ours.look(point, options.seconds, cores.harness)
-                    second = theirs.look(point, options.seconds, cores.harness)
-                looks[point.name].append((first, second))
+    looks: Looks = {point.name: [] for point in points}
+    for start in range(options.starts):
+        console.print(f"start {start + 1} of {options.starts}", style="dim")
+        with inherited_cores({cores.harness}), ExitStack() as stack:
+            order = (HERE, options.checkout.resolve())
+            started = {checkout: _start(stack, checkout, cores) for checkout in (order if start % 2 else order[::-1])}
+            ours, theirs = (started[checkout] for checkout in order)
+            for side in started.values():
+                for point in points:
+                    side.look(point, WARM_UP_S, cores.harness)
+            for number in range(options.rounds):
+                for point in points:
+                    turns = (ours, theirs) if number % 2 else (theirs, ours)
+                    seen = {id(side): side.look(point, options.seconds, cores.harness) for side in turns}
+                    looks[point.name].append((seen[id(ours)], seen[id(theirs)]))
     return looks
 
 
-def _show(looks: dict[str, list[tuple[Look, Look]]], console: Console) -> None:
+def _show(looks: Looks, console: Console) -> None:
     table = Table("load", "figure", "this one", "the other", "ratio", "quartiles")
     for point, rounds in looks.items():
         _row(table, point, "frames/s" if "stream" in point else "requests/s", rounds, lambda look: look.rate)

@@ -140,9 +140,9 @@ class RoutePlan:
         return rank(free, model, self._need, key, now, self._rng)
 
     def _is_open_to(self, candidate: Candidate) -> bool:
-        return candidate.way.channel.id not in self._closed and not any(
-            taken.way is candidate.way for taken in self._tried
-        )
+        if candidate.way.channel.id in self._closed:
+            return False
+        return not self._tried or all(taken.way is not candidate.way for taken in self._tried)
 
     async def _take(self, candidate: Candidate) -> Taken | None:
         """None: its vendor's limit is reached."""

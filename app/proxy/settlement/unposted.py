@@ -24,40 +24,28 @@ _BLOCK_BYTES = 64 * 1024
 EntryId = tuple[int, int]
 
 
-class _Kept(msgspec.Struct, array_like=True):
-    entry: bytes
-    settlement: Settlement
-
-
 _encode_into = msgspec.msgpack.Encoder().encode_into
-_decode = msgspec.msgpack.Decoder(_Kept).decode
+_decode = msgspec.msgpack.Decoder(tuple[bytes, Settlement]).decode
 
 
 class _Block:
-    """Some settlements of a shard, encoded. Those before `first` are gone."""
+    """Some settlements of a shard with the ids of their entries, encoded in `data`; `ends` is where each ends there.
+    Those before `first` are gone."""
 
-    __slots__ = ("_data", "_ends", "first")
+    __slots__ = ("data", "ends", "first")
 
     def __init__(self) -> None:
-        self._data = bytearray()
-        self._ends = array("L", (0,))
+        self.data = bytearray()
+        self.ends = array("L", (0,))
         self.first = 0
 
     def __len__(self) -> int:
-        return len(self._ends) - 1 - self.first
+        return len(self.ends) - 1 - self.first
 
-    @property
-    def is_full(self) -> bool:
-        return len(self._data) >= _BLOCK_BYTES
-
-    def append(self, kept: _Kept) -> None:
-        _encode_into(kept, self._data, -1)
-        self._ends.append(len(self._data))
-
-    def __getitem__(self, index: int) -> _Kept:
+    def __getitem__(self, index: int) -> tuple[bytes, Settlement]:
         """Counted from `first`, or from the end."""
-        at = index + (self.first if index >= 0 else len(self._ends) - 1)
-        return _decode(memoryview(self._data)[self._ends[at] : self._ends[at + 1]])
+        at = index + (self.first if index >= 0 else len(self.ends) - 1)
+        return _decode(memoryview(self.data)[self.ends[at] : self.ends[at + 1]])
 
 
 class Unposted:
@@ -81,9 +69,11 @@ class Unposted:
         blocks = self._kept.get(number)
         if blocks is None:
             blocks = self._kept[number] = deque()
-        if not blocks or blocks[-1].is_full:
+        if not blocks or len(blocks[-1].data) >= _BLOCK_BYTES:
             blocks.append(_Block())
-        blocks[-1].append(_Kept(entry, settlement))
+        block = blocks[-1]
+        _encode_into((entry, settlement), block.data, -1)
+        block.ends.append(len(block.data))
         self._count += 1
         if self._count > self._most:
             self._drop(blocks, 1)
@@ -94,9 +84,9 @@ class Unposted:
     def posted(self, number: int, up_to: EntryId) -> None:
         """The database has all of a shard up to this entry."""
         blocks = self._kept.get(number, ())
-        while blocks and _parse(blocks[0][-1].entry) <= up_to:
+        while blocks and _parse(blocks[0][-1][0]) <= up_to:
             self._drop(blocks, len(blocks[0]))
-        while blocks and _parse(blocks[0][0].entry) <= up_to:
+        while blocks and _parse(blocks[0][0][0]) <= up_to:
             self._drop(blocks, 1)
         if self._count < self._most:
             self._overflowed = False
@@ -105,7 +95,7 @@ class Unposted:
         """All of a shard, which are kept no longer: whoever takes them settles them again."""
         blocks = self._kept.pop(number, ())
         self._count -= sum(map(len, blocks))
-        return [block[index].settlement for block in blocks for index in range(len(block))]
+        return [block[index][1] for block in blocks for index in range(len(block))]
 
     def _drop(self, blocks: deque[_Block], count: int) -> None:
         """The oldest of a shard, so many of its first block."""
