@@ -102,6 +102,20 @@ PRICED_FIELDS: dict[str, Action] = {
     "prompt": "refuse",  # https://platform.openai.com/docs/api-reference/responses/create
     "prompt_id": "refuse",
     "input": "refuse",
+    # What makes the prompt longer than its bytes: a program that writes it, or how finely media are read. vLLM,
+    # https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html
+    "chat_template": "refuse",
+    "mm_processor_kwargs": "refuse",
+    "media_io_kwargs": "refuse",
+    # Searches of one's own data: https://learn.microsoft.com/en-us/azure/ai-foundry/openai/references/on-your-data
+    "data_sources": "refuse",
+    "dataSources": "refuse",
+    "enable_deep_search": "refuse",  # Hunyuan
+    # Another address, or parameters in disguise: LiteLLM, SGLang
+    "api_base": "refuse",
+    "base_url": "refuse",
+    "litellm_params": "refuse",
+    "sampling_params": "refuse",
     # Media and files beside the messages, which are bounded as parts of these alone. (`documents` are texts: their
     # bytes are counted.)
     "files": "refuse",

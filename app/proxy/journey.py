@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from app.base.clock import monotonic_ms, now_ms
-from app.base.errors import InternalError, NotFound, TollgateError
+from app.base.errors import InternalError, NotFound, ServiceUnavailable, TollgateError
 from app.base.ids import made_at_ms
 from app.base.receipt import NO_EXTRAS
 from app.base.scopes import Scope
@@ -152,7 +152,11 @@ class Journey:
 
     async def _travel(self, caller: Caller, order: Order, offer: Offer, started_ms: int, reply: Reply) -> Usage:
         """From the admission on; what was used."""
-        order, hold = await self._desk.admit(caller, order, offer)
+        try:
+            order, hold = await self._desk.admit(caller, order, offer)
+        except ServiceUnavailable:
+            await self._clerk.forgo(order.request_id)
+            raise
         self._leases.begin(order.request_id, caller.slots.shard)
         trip = Trip(caller, order, offer.sale, hold, started_ms)
         return await (self._stream if order.stream else self._plain)(trip, offer, reply)

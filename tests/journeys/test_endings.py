@@ -1,5 +1,6 @@
 """Every ending has a policy, and its receipt names both. What an ending costs, as the deployment decides."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -47,6 +48,34 @@ def test_a_failure_before_any_content_is_free_and_shows_what_it_cost(shop: Shop)
     assert Decimal(receipt["upstream_cost"]) == Decimal(receipt["attempts"][0]["cost"]) == cost > 0
     assert Decimal(receipt["margin"]) == -cost
     shop.assert_nothing_charged(customer)
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_prompt_that_a_vendor_filters_is_paid_for(shop: Shop, is_stream: bool) -> None:
+    """It was read, and the vendor charges for it: streamed it is no more an empty answer than whole."""
+    usage = {"prompt_tokens": 40, "completion_tokens": 0, "total_tokens": 40}
+    said: dict[str, Any] = {"role": "assistant", "content": ""}
+    choice = {"index": 0, "finish_reason": "content_filter", "delta" if is_stream else "message": said}
+    answer = {"id": "chatcmpl-1", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
+    events = b"data: %b\n\ndata: [DONE]\n\n" % json.dumps(answer).encode()
+    vendor, other = shop.vendor(says(200, events if is_stream else answer)), shop.vendor()
+    customer = shop.customer()
+    model = shop.model(vendor, other)
+
+    if is_stream:
+        request_id, _, is_done = streamed(customer, model)
+        assert is_done
+    else:
+        request_id = customer.chat(model).headers["x-request-id"]
+
+    assert other.requests == []
+    receipt = shop.operator.wait_receipt(request_id)
+    assert (receipt["finish_reason"], receipt["usage"]["input_tokens"], receipt["status"]) == (
+        "content_filter",
+        900,
+        "ok",
+    )
+    assert Decimal(receipt["amount"]) == charge(PRICES, receipt["usage"]) > 0
 
 
 def test_an_attempt_that_cost_is_on_the_receipt_and_not_on_the_bill(shop: Shop) -> None:

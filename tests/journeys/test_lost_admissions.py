@@ -41,3 +41,25 @@ def test_a_lost_admission_is_taken_back(open_shop: OpenShop, redis: DurableRedis
     until(lambda: works(customer, model), "requests are served again", 10)
     assert len(shop.operator.wait_receipts(2, account_id=customer.account_id)) == 2
     shop.operator.assert_books_agree()
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_lost_admission_is_taken_back_by_the_next_start(open_shop: OpenShop, redis: DurableRedis, end: str) -> None:
+    """Where the gateway ends before Redis is back, too: it was said that nothing was charged."""
+    shop = open_shop(TOLLGATE_REDIS_URL=redis.url, TOLLGATE_POLICY_EXPIRED="full", TOLLGATE_LEASE_SECONDS="3")
+    model, customer = shop.model(shop.vendor()), shop.customer()
+    assert customer.chat(model).status_code == 200
+    shop.operator.wait_receipts(1, account_id=customer.account_id)
+
+    os.kill(redis.process.pid, signal.SIGSTOP)
+    assert customer.chat(model).status_code == 503
+    if end == "stop":
+        shop.gateway.stop()
+    else:
+        shop.gateway.kill()
+    os.kill(redis.process.pid, signal.SIGCONT)
+    shop.gateway.start()
+
+    until(lambda: shop.operator.held(customer.account_id) == 0, "nothing is held any more", 20)
+    assert len(shop.operator.wait_receipts(1, account_id=customer.account_id)) == 1
+    shop.operator.assert_books_agree()

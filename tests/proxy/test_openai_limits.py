@@ -1,6 +1,7 @@
 """The bound of an answer reaches every vendor in the field that it reads."""
 
 from typing import Any
+from unicodedata import normalize
 
 import msgspec
 import pytest
@@ -20,7 +21,7 @@ OLDER, NEWER, BOTH = ("max_tokens",), ("max_completion_tokens",), NAMES
 READS = {
     "openai": NEWER,
     "openai_compatible": BOTH,
-    "dashscope": OLDER,
+    "dashscope": BOTH,
     "deepseek": OLDER,
     "gemini": OLDER,
     "groq": NEWER,
@@ -86,3 +87,22 @@ def test_a_default_is_for_customers_who_named_none(field: str) -> None:
 
 def test_without_a_bound_none_is_sent() -> None:
     assert sent(order(max_tokens=None), make_channel()) == {}
+
+
+@pytest.mark.parametrize(("budget", "sent_budget"), [(30_000, 9), (5, 5), (None, None)])
+def test_what_a_model_may_think_is_no_longer_than_its_answer(budget: int | None, sent_budget: int | None) -> None:
+    asked = order(max_completion_tokens=9, enable_thinking=True, thinking_budget=budget)
+    call = Lines(VendorTransport(), SandboxTransport()).call(
+        asked, Pick(channel := make_channel(provider="dashscope"), channel.ways[0])
+    )[1]
+    assert msgspec.json.decode(call.body)["thinking_budget"] == sent_budget
+
+
+@pytest.mark.parametrize("character", ["\u0fb9", "\u0958", "\U0001d160", "\u0f43"])
+def test_a_prompt_that_grows_when_it_is_composed_is_held_for_as_it_grows(character: str) -> None:
+    """Qwen's tokenizer composes first: of three bytes it makes six tokens."""
+    text = character * 1000
+    asked = order(messages=[{"role": "user", "content": text}])
+    assert asked.input_bound >= len(normalize("NFC", text).encode()) > len(text.encode())
+    decomposed = normalize("NFD", "é" * 1000)  # which shrinks
+    assert order(messages=[{"role": "user", "content": decomposed}]).input_bound < 2 * len(decomposed.encode())

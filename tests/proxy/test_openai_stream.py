@@ -253,7 +253,9 @@ FINISH = _chunk({}, "stop")
         ([EARLY, FINISH], True, True),
         ([_chunk({"content": "a"}, "stop", usage=LOW)], False, True),
         ([FINISH, _chunk(usage=LOW)], False, True),
-        ([_chunk(usage=LOW)], False, True),
+        ([_chunk(usage=LOW)], False, False),  # some vendors count as they go, in chunks of their own
+        ([_chunk({"content": "a"}), _chunk(usage=LOW)], False, False),
+        ([_chunk({"content": "a"}), _chunk(usage=LOW)], True, True),
         ([_chunk(usage=LOW), _chunk({"content": "a"}, "stop")], True, False),  # more was generated after it
         ([EARLY, _chunk({"content": "b"}), FINISH], True, False),
         ([FINISH, _chunk(usage={"prompt_tokens": 9})], True, False),  # it does not say how long the answer is
@@ -261,8 +263,8 @@ FINISH = _chunk({}, "stop")
     ],
 )
 def test_when_a_usage_is_the_last_word(chunks: list[Json], is_done: bool, is_final: bool) -> None:
-    """At a terminal event (every finish_reason, a usage on a chunk of its own, or [DONE]), with nothing generated
-    after it. Until then a vendor may be counting still."""
+    """At a terminal event (every finish_reason, or [DONE]), with nothing generated after it. Until then a vendor may be
+    counting still."""
     reader = _reader()
     _read(reader, *chunks)
     if is_done:

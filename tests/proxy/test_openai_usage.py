@@ -370,3 +370,21 @@ def test_a_usage_of_ours_is_read_as_what_it_was_made_from(usage: object, rules: 
     if said is not None:
         five_minutes = msgspec.structs.replace(said.counts, cache_write_1h_tokens=0)
         assert sent(usage_fields(five_minutes)) == SentUsage(five_minutes) or five_minutes.input_tokens > TOKENS_MOST
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens_details": {"audio_tokens": 50}},
+        {"prompt_tokens_details": {"image_tokens": 50}},
+        {"completion_tokens_details": {"audio_tokens": 99}},
+        {"completion_tokens_details": {"audio_tokens": "5"}},
+        {"cache_creation_input_tokens": 5000},
+        {"prompt_tokens_details": {"cache_write_tokens": 5000}},
+    ],
+)
+def test_a_class_that_is_charged_otherwise_is_not_shown_as_it_came(usage: dict[str, Any]) -> None:
+    """A class is a part of its whole on the receipt, and so in the usage that the customer reads."""
+    said = sent({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15} | usage)
+    assert said is not None
+    assert not said.is_plain

@@ -48,8 +48,12 @@ PROVIDERS: dict[str, Provider] = {
         organization_header="openai-organization",
         project_header="openai-project",
     ),
-    # Qwen's vendor, in its compatible mode.
-    "dashscope": Provider(base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1"),
+    # Qwen's vendor, in its compatible mode. `max_tokens` does not bound what its models think, and earlier models do
+    # not read `max_completion_tokens`. https://help.aliyun.com/zh/model-studio/qwen-api-via-openai-chat-completions
+    "dashscope": Provider(
+        base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+        limit_field="both",
+    ),
     "deepseek": Provider(base_url="https://api.deepseek.com/v1"),
     # Total = prompt + tool-use + candidates + thoughts, each apart from the others (its reference, `UsageMetadata`).
     "gemini": Provider(

@@ -13,7 +13,7 @@ from app.base.clock import now_ms
 from app.base.receipt import Ending
 from app.catalog.records import Channel
 from app.proxy.records import Delivered, Order, Outcome, Try
-from app.proxy.relay.dialects.openai_answer import BrokenAnswer, StreamReader
+from app.proxy.relay.dialects.openai_answer import FILTERED, BrokenAnswer, StreamReader
 from app.proxy.relay.dialects.openai_usage import UsageRules
 from app.proxy.relay.sse import EventSplitter, EventTooLarge
 from app.proxy.relay.upstream import Opened, UpstreamFault
@@ -91,7 +91,9 @@ class LiveStream:
             if self._broken is not None:
                 raise BrokenAnswer(self._broken)
             if self._done or chunk is None:
-                if self.reader.usage is None or self.reader.usage.output_tokens == 0:
+                usage = self.reader.usage
+                is_paid = usage is not None and (usage.output_tokens > 0 or self.reader.finish_reason == FILTERED)
+                if not is_paid:
                     raise BrokenAnswer("empty answer")
                 break  # the vendor was paid for saying nothing: that is an answer
         self.ttft_ms = now_ms() - self._order.created_at_ms

@@ -21,7 +21,7 @@ from app.proxy.settlement.leases import Leases
 from app.proxy.settlement.policies import Policies, status_of
 from app.proxy.settlement.spool import Settlement, Spool
 from app.proxy.settlement.unposted import Unposted
-from app.quota.gate import Gate, LostHold, Settled
+from app.quota.gate import Gate, LostHold, Settled, Unheard
 from app.quota.slots import Slots, slots_of
 
 __all__ = ["Clerk", "IsPosted", "TellExcess", "Trip"]
@@ -123,6 +123,21 @@ class Clerk:
         log.warning("channel %s went beyond its bound for %s: %s", channel.name, trip.order.request_id, how)
         if self._tell_excess is not None:
             self._tell_excess(channel.id, trip.order.model, how)
+
+    async def forgo(self, request_id: str) -> None:
+        """Keeps on the disk that nothing is to be held for a request whose admission was not heard of: what its
+        customer is told stays true, whatever becomes of this worker."""
+        for lost in [each for each in self._gate.unheard if each.request_id == request_id]:
+            slots = lost.slots
+            nothing = Settlement(slots.account_id, slots.key_id, request_id, 0, 0, b"", b"", lost.trace)
+            try:
+                await self._spool.keep(nothing)
+            except OSError:
+                log.exception("that %s holds nothing could not be spooled, and waits in memory", request_id)
+                continue
+            if lost in self._gate.unheard:
+                self._gate.unheard.remove(lost)
+            self._spooled.set()
 
     async def settle_surely(self, trip: Trip, delivered: Delivered) -> None:
         """The same where the request itself is being cancelled: it goes on without it, and `drain` waits for it."""
@@ -229,6 +244,9 @@ class Clerk:
     async def _replay_one(self, settlement: Settlement) -> None:
         """Raises ServiceUnavailable where Redis or the books are away, StoreError where Redis refuses it."""
         slots = slots_of(settlement.account_id, settlement.key_id, self._shards)
+        if not settlement.receipt:
+            await self._gate.void(Unheard(slots, settlement.request_id, settlement.trace))
+            return
         try:
             # Where the first call had run after all, this one finds no hold and does nothing.
             await self._take(slots, settlement, is_repeat=True)

@@ -26,7 +26,8 @@ _READ_MOST = 500
 
 
 class Settlement(msgspec.Struct, frozen=True):
-    """All that ends a hold: what `Gate.settle` takes."""
+    """All that ends a hold: what `Gate.settle` takes. Without a receipt its request never began, and nothing is to be
+    held for it: what `Gate.void` takes."""
 
     account_id: str
     key_id: str

@@ -15,7 +15,16 @@ from app.proxy.records import Usage
 from app.proxy.relay.dialects.openai_text import Said, says, texts
 from app.proxy.relay.dialects.openai_usage import OPENAI_RULES, SentUsage, UsageRules, read_usage, usage_fields
 
-__all__ = ["BrokenAnswer", "Frame", "PlainAnswer", "StreamReader", "read_plain", "shown_body", "usage_event"]
+__all__ = [
+    "FILTERED",
+    "BrokenAnswer",
+    "Frame",
+    "PlainAnswer",
+    "StreamReader",
+    "read_plain",
+    "shown_body",
+    "usage_event",
+]
 
 
 class BrokenAnswer(Exception):
@@ -67,6 +76,9 @@ class Frame(msgspec.Struct, frozen=True):
     content: bool
 
 
+# Why an answer ended that says nothing and is one all the same: the vendor has read the prompt, and charges for it.
+FILTERED = "content_filter"
+
 _BACKSLASH = 0x5C
 _surrogate = re.compile(rb"\\u[dD][89a-fA-F]")
 # An escaped backslash, a whole pair, or a half.
@@ -94,7 +106,7 @@ def read_plain(body: bytes, public_model: str, rules: UsageRules = OPENAI_RULES)
         output += texts(choice.message)
         finish = finish or choice.finish_reason or None
     spent = usage is not None and usage.output_tokens > 0
-    if not spent and finish != "content_filter" and not any(says(choice.message) for choice in choices):
+    if not spent and finish != FILTERED and not any(says(choice.message) for choice in choices):
         raise BrokenAnswer("empty answer", usage)
     body = _renamed(body, answer.model, public_model)
     return PlainAnswer(body, usage, sent, finish, "".join(output), _tier(answer))
@@ -191,7 +203,7 @@ class StreamReader:
         renamed = chunk.model is not None and chunk.model != self._public_model
         has_usage = chunk.usage is not _ABSENT and bytes(chunk.usage) != b"null"
         if has_usage:
-            sent = self._take_usage(chunk.usage, is_alone=not choices)
+            sent = self._take_usage(chunk.usage)
             if not choices:
                 if self._wants_usage:
                     shown = _renamed(payload, chunk.model, self._public_model) if renamed else payload
@@ -243,14 +255,14 @@ class StreamReader:
             self.output_letters += len(text)
             self.output_bytes += len(text) if text.isascii() else len(text.encode())
 
-    def _take_usage(self, raw: Raw, *, is_alone: bool) -> SentUsage | None:
+    def _take_usage(self, raw: Raw) -> SentUsage | None:
         """What it says. Vendors that send it in every chunk send it cumulated: the last one counts. One that does not
         say how long the answer is takes nothing back."""
         sent = read_usage(raw, self._rules)
         if sent is not None and (sent.has_output or self._sent is None or not self._sent.has_output):
             self._sent = sent
             self._is_usage_late = True
-            self._is_ended = is_alone or self.finished
+            self._is_ended = self.finished
         return sent
 
     def _shown(self, payload: bytes, chunk: _Answer, *, has_usage: bool) -> bytes:

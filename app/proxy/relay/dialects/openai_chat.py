@@ -33,7 +33,7 @@ from app.proxy.relay.dialects.openai_messages import (
     look_closely,
     read_texts,
 )
-from app.proxy.relay.dialects.openai_parts import Prompt
+from app.proxy.relay.dialects.openai_parts import Prompt, composed_growth
 
 __all__ = ["NAME", "read_order", "write_request"]
 
@@ -119,6 +119,8 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         data_bytes = sum(part.size for part in prompt.media)
     # A token of a byte-level tokenizer is a byte at least, and the JSON around the texts outweighs a chat template.
     text_bytes = len(body) - data_bytes
+    if not body.isascii():
+        text_bytes += composed_growth(body.decode(errors="replace"))
     texts = prompt.texts
     if not _ALSO_PROMPT.isdisjoint(fields):
         texts += [bytes(fields[name]).decode() for name in ALSO_PROMPT if name in fields]

@@ -10,6 +10,9 @@ __all__ = ["LIMITS", "bound_again", "smaller_limit", "write_bound"]
 # `max_completion_tokens` took the place of `max_tokens`: https://platform.openai.com/docs/api-reference/chat/create.
 LIMITS = ("max_tokens", "max_completion_tokens")
 
+# Beside the answer at Qwen's vendors: https://help.aliyun.com/zh/model-studio/deep-thinking
+THINKING = "thinking_budget"
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -21,8 +24,11 @@ def smaller_limit(older: int | None, newer: int | None) -> int | None:
 
 
 def write_bound(fields: dict[str, Raw], most: int, limit_field: LimitField) -> None:
-    """Bounds each answer to `most` tokens, in the vendor's field and in no other."""
+    """Bounds each answer to `most` tokens, in the vendor's field and in no other; and what a model may think before it,
+    where the customer has bounded that."""
     bound = Raw(_encode(most))
+    if THINKING in fields and _whole(fields[THINKING]) > most:
+        fields[THINKING] = bound
     for name in LIMITS:
         if limit_field in (name, "both"):
             fields[name] = bound

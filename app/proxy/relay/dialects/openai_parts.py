@@ -9,7 +9,9 @@ Source of the parts: the Chat Completions API reference, and those of vendors th
 import json
 import mimetypes
 import re
+from collections import Counter
 from typing import Any, Literal
+from unicodedata import is_normalized, normalize
 from urllib.parse import unquote
 
 import msgspec
@@ -18,7 +20,7 @@ from app.base.errors import InvalidField
 from app.proxy.records import MediaPart
 from app.proxy.relay.dialects.openai_fields import check_names
 
-__all__ = ["JsonObject", "Prompt", "look_at_part", "size_of"]
+__all__ = ["JsonObject", "Prompt", "composed_growth", "look_at_part", "size_of"]
 
 _MEDIA: dict[str, Literal["image", "audio", "file", "video"]] = {
     "image_url": "image",
@@ -162,3 +164,15 @@ def _is_data(url: str) -> bool:
 def size_of(value: Any) -> int:
     """Bytes of it as JSON; no tokenizer counts more tokens."""
     return len(json.dumps(value))
+
+
+def composed_growth(text: str) -> int:
+    """Bytes by which a text can grow at most where a tokenizer composes its characters first (Unicode's form NFC), as
+    Qwen's does: some hundred characters, such as U+0FB9, become several."""
+    if is_normalized("NFC", text):
+        return 0
+    return sum(
+        count * max(0, len(normalize("NFC", character).encode()) - len(character.encode()))
+        for character, count in Counter(text).items()
+        if not character.isascii()
+    )

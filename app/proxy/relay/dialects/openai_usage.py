@@ -248,12 +248,26 @@ def _is_plain(sent: Json, counts: Usage) -> bool:
         and _says(sent, "total_tokens", total)
         and _says_part(sent, "prompt_tokens_details", "cached_tokens", counts.cached_input_tokens)
         and _says_part(sent, "completion_tokens_details", "reasoning_tokens", counts.reasoning_tokens)
+        and _says_all(_details(sent, _COMPLETION_DETAILS), "audio_tokens", counts.audio_output_tokens)
+        and _says_all(_details(sent, _COMPLETION_DETAILS), "image_tokens", counts.image_output_tokens)
+        and _says_all(_details(sent, _PROMPT_DETAILS), "audio_tokens", counts.audio_input_tokens)
+        and _says_all(_details(sent, _PROMPT_DETAILS), "image_tokens", counts.image_input_tokens)
+        and all(
+            _says_all(place, name, counts.cache_write_tokens)
+            for place in (sent, _details(sent, _PROMPT_DETAILS))
+            for name in _WRITTEN
+        )
     )
 
 
 def _says(sent: Json, name: str, tokens: int) -> bool:
     figure = sent.get(name)
     return type(figure) is int and figure == tokens
+
+
+def _says_all(parts: Json, name: str, tokens: int) -> bool:
+    """A class of its own: where it is named, it is as it is charged."""
+    return parts.get(name) is None or _says(parts, name, tokens)
 
 
 def _says_part(sent: Json, details: str, name: str, tokens: int) -> bool:
