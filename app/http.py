@@ -293,6 +293,8 @@ class _Cycle(RequestResponseCycle):
             self.on_response()
 
     def _start(self, status: int, sent: Iterable[tuple[bytes, bytes]]) -> bytes:
+        if self.more_body:  # its client may send the rest, or not where it asked before
+            self.keep_alive = False
         headers = [*self.default_headers, *sent]
         parts = [STATUS_LINE[status]]
         says_close = False
