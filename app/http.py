@@ -16,6 +16,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from app.http_head import HEAD_BYTES_MOST, HeadTooLarge, RefusedHead, check_head, check_size, without_offer
+from app.http_places import Place, Places
 
 __all__ = ["HttpProtocol"]
 
@@ -30,12 +31,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One connection. One timer watches it for all that its client owes: a request, the rest of a head, a body.
+    """One connection; `places` are for all of this process.
 
-    What the parser reads is checked once more (`http_head`). Where a request is refused nothing after it is read: those
-    before it are answered, and the connection ends.
+    One timer watches it for all that its client owes: a request, the rest of a head, a body. What the parser reads is
+    checked once more (`http_head`). Where a request is refused nothing after it is read: those before it are answered,
+    and the connection ends.
     """
 
+    places = Places()
+
+    _place: Place | None = None
     _stage: Stage = "request"  # what of a request is read next
     _is_offer = False  # the head that is being read offers another protocol
     _is_deaf = False  # nothing is read any more
@@ -50,6 +55,9 @@ class HttpProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)  # without uvicorn's leniency
         self._look_every_s = min(_LOOK_EVERY_S, self.timeout_keep_alive / 4)
         self._set_timer(self._look_every_s, self._look)
+        is_let_in, self._place = self.places.enter(self.client[0] if self.client else "")
+        if not is_let_in:
+            self._refuse(RefusedHead(503, "There are too many connections from your address."))
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
@@ -206,6 +214,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._place is not None:
+            self.places.leave(self._place)
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
             self.timeout_keep_alive_task = None

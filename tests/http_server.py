@@ -9,6 +9,7 @@ from typing import Any
 import uvicorn
 
 from app.http import HttpProtocol
+from app.http_places import Places
 
 __all__ = ["POST", "Application", "Connection", "Door", "served"]
 
@@ -96,11 +97,14 @@ class Door:
 
 
 @asynccontextmanager
-async def served(keep_alive_s: int) -> AsyncIterator[Door]:
+async def served(keep_alive_s: int, connections_most: int = 0) -> AsyncIterator[Door]:
+    class Protocol(HttpProtocol):
+        places = Places(connections_most)
+
     app = Application()
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, interface="asgi3", http=HttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
+        app, interface="asgi3", http=Protocol, ws="none", lifespan="off", log_config=None, access_log=False,
         timeout_keep_alive=keep_alive_s,
     )  # fmt: skip
     server = uvicorn.Server(config)

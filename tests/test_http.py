@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from app.base.addresses import read_network
+from app.http_places import Places
 from tests.http_server import POST, Door, served
 
 
@@ -145,3 +147,34 @@ async def test_a_request_under_way_is_answered_before_the_server_stops(door: Doo
         assert (status, headers.get("connection"), body) == (200, "close", b"POST slow  ok")
         assert await client.ended()
         assert await idle.ended()
+
+
+async def test_an_address_has_so_many_connections_and_its_places_come_back() -> None:
+    async with served(keep_alive_s=30, connections_most=2) as door:
+        for _ in range(3):
+            async with door.connection() as one, door.connection() as two:
+                for client in (one, two):
+                    client.send(POST % (b"a", 0, b""))
+                    assert (await client.answer())[0] == 200
+                async with door.connection() as three:
+                    status, headers, _ = await three.answer()
+                    assert (status, headers["connection"], await three.ended()) == (503, "close", True)
+            while door.server.server_state.connections:
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("address", "other", "is_same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+    ],
+)
+def test_a_place_is_what_one_customer_has(address: str, other: str, is_same: bool) -> None:
+    places = Places(most=1, exempt=[read_network("10.0.0.0/8")])
+    assert places.enter(address)[0]
+    assert places.enter(other)[0] is not is_same
+    assert all(places.enter("10.0.0.1")[0] for _ in range(5))
