@@ -145,3 +145,13 @@ def test_nobody_without_a_key_has_a_body_read(shop: Shop, path: str, rest: bytes
         answer = b"".join(iter(lambda: sock.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 401 "), answer
     assert b"\r\nconnection: close\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    "body", [{"messages": [], "x" * 2**20: 1, "Model" + "_" * 2**20: 1}, {"messages": [{"role": "r" * 2**20}]}]
+)
+def test_an_error_does_not_send_a_megabyte_back(shop: Shop, body: dict[str, Any]) -> None:
+    answer = shop.customer().http.post("/v1/chat/completions", json={"model": "m", **body})
+
+    assert answer.status_code == 400
+    assert len(answer.content) < 2000
