@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator
 
 import uvloop
 
+from app.base.addresses import read_network
 from app.base.errors import TollgateError
 from app.books import make_bookkeeper, open_books
 from app.settings import Settings, load_settings, start_logging
@@ -23,6 +24,7 @@ __all__ = ["run_bookkeeper", "run_worker"]
 
 _PARENT_EVERY_S = 1.0
 _KEEP_ALIVE_S = 75
+_LOOPBACK = (read_network("127.0.0.0/8"), read_network("::1"))
 _INTERRUPTED_S = 5  # for streams to say that they are cut off, and to settle
 
 
@@ -34,6 +36,7 @@ async def run_worker(settings: Settings, supervisor: int, door_fd: int) -> None:
     import uvicorn  # noqa: PLC0415 (the bookkeeper does without these)
 
     from app.http import HttpProtocol  # noqa: PLC0415
+    from app.http_places import Places  # noqa: PLC0415
     from app.main import create_app  # noqa: PLC0415
 
     class Server(uvicorn.Server):
@@ -43,12 +46,15 @@ async def run_worker(settings: Settings, supervisor: int, door_fd: int) -> None:
         def capture_signals(self) -> Generator[None, None, None]:
             yield
 
+    class Protocol(HttpProtocol):
+        places = Places(settings.connections_per_address, (*settings.trusted_networks, *_LOOPBACK))
+
     books = await open_books(settings)
     app = create_app(books)
     config = uvicorn.Config(
         app,
         interface="asgi3",
-        http=HttpProtocol,
+        http=Protocol,
         ws="none",
         proxy_headers=False,  # the door reads them, where they may be believed
         lifespan="on",

@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: int = 60  # how long a hold outlives the last sign of life of its worker
     max_body_bytes: int = 32 * 1024 * 1024
     trusted_proxies: str = ""  # networks, by comma: whose `X-Forwarded-For` is believed
+    connections_per_address: int = 1000  # open at once, to each worker; 0: any number
     drain_seconds: int = 30  # how long a running stream may go on after SIGTERM
     read_on_seconds: int = 600  # how long an answer that its customer left is read on for its usage
     retest_seconds: int = 60  # how long a parked credential rests before its first test; then twice as long each time
@@ -68,6 +69,7 @@ _BOUNDS = {
     "redis_wait_disk": (0, 1),
     "lease_seconds": (1, 3600),
     "max_body_bytes": (1024, 2**31),
+    "connections_per_address": (0, 1_000_000),
     "drain_seconds": (1, 3600),
     "read_on_seconds": (0, 3600),
     "retest_seconds": (1, 3600),

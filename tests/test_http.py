@@ -1,118 +1,19 @@
 """The HTTP side of a worker, as clients meet it on the wire: what uvicorn promises holds with the lean protocol too."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
-import uvicorn
 
-from app.http import HttpProtocol
-
-POST = b"POST /%b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
-
-
-class Application:
-    """Answers by the path. `seen` is what became of each request."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        body, more = b"", True
-        while more:
-            message = await receive()
-            body, more = body + message.get("body", b""), message.get("more_body", False)
-        path = scope["path"].strip("/")
-        if path == "fail":
-            raise LookupError("on purpose")
-        if path == "slow":
-            await asyncio.sleep(0.2)
-        if path == "gone":
-            self.seen.append((await receive())["type"])
-            return
-        headers = [(b"x-echo", b"a\r\nset-cookie: b")] if path == "split" else []
-        text = f"{scope['method']} {path} {scope['query_string'].decode()} ".encode() + body
-        if path == "close":
-            headers.append((b"connection", b"close"))
-        if path == "stream":
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            for _ in range(3000):
-                await send({"type": "http.response.body", "body": b"x" * 10_000, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-            self.seen.append("streamed")
-            return
-        headers.append((b"content-length", b"%d" % len(text)))
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": text})
-
-
-class Connection:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def send(self, data: bytes) -> None:
-        self.writer.write(data)
-
-    async def answer(self, *, has_body: bool = True) -> tuple[int, dict[str, str], bytes]:
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = dict(line.split(": ", 1) for line in head[1:] if line)
-        body = b""
-        if headers.get("transfer-encoding") == "chunked":
-            while size := int(await self.reader.readline(), 16):
-                body += (await self.reader.readexactly(size + 2))[:-2]
-            await self.reader.readline()
-        elif has_body and "content-length" in headers:
-            body = await self.reader.readexactly(int(headers["content-length"]))
-        return int(head[0].split()[1]), headers, body
-
-    async def ended(self) -> bool:
-        return await asyncio.wait_for(self.reader.read(), 10) == b""
-
-
-class Door:
-    """A server on a port of its own."""
-
-    def __init__(self, server: uvicorn.Server, port: int, app: Application) -> None:
-        self.server = server
-        self.port = port
-        self.app = app
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        try:
-            yield Connection(reader, writer)
-        finally:
-            writer.close()
+from app.base.addresses import read_network
+from app.http_places import Places
+from tests.http_server import POST, Door, served
 
 
 @pytest.fixture
 async def door() -> AsyncIterator[Door]:
     async with served(keep_alive_s=30) as door:
         yield door
-
-
-@asynccontextmanager
-async def served(keep_alive_s: int) -> AsyncIterator[Door]:
-    app = Application()
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, interface="asgi3", http=HttpProtocol, ws="none", lifespan="off", log_config=None, access_log=False,
-        timeout_keep_alive=keep_alive_s,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server._serve([listener]))
-    try:
-        while not server.started:
-            await asyncio.sleep(0.01)
-        yield Door(server, listener.getsockname()[1], app)
-    finally:
-        server.should_exit = True
-        await asyncio.wait_for(serving, 20)
 
 
 async def test_a_connection_serves_one_request_after_another(door: Door) -> None:
@@ -246,3 +147,34 @@ async def test_a_request_under_way_is_answered_before_the_server_stops(door: Doo
         assert (status, headers.get("connection"), body) == (200, "close", b"POST slow  ok")
         assert await client.ended()
         assert await idle.ended()
+
+
+async def test_an_address_has_so_many_connections_and_its_places_come_back() -> None:
+    async with served(keep_alive_s=30, connections_most=2) as door:
+        for _ in range(3):
+            async with door.connection() as one, door.connection() as two:
+                for client in (one, two):
+                    client.send(POST % (b"a", 0, b""))
+                    assert (await client.answer())[0] == 200
+                async with door.connection() as three:
+                    status, headers, _ = await three.answer()
+                    assert (status, headers["connection"], await three.ended()) == (503, "close", True)
+            while door.server.server_state.connections:
+                await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("address", "other", "is_same"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("192.0.2.1", "::ffff:192.0.2.1", True),
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+    ],
+)
+def test_a_place_is_what_one_customer_has(address: str, other: str, is_same: bool) -> None:
+    places = Places(most=1, exempt=[read_network("10.0.0.0/8")])
+    assert places.enter(address)[0]
+    assert places.enter(other)[0] is not is_same
+    assert all(places.enter("10.0.0.1")[0] for _ in range(5))

@@ -38,6 +38,14 @@ __all__ = [
 ]
 
 
+_SAID_MOST = 500
+
+
+def _shortened(text: str) -> str:
+    """Names and values that a client made up may be megabytes."""
+    return text if len(text) <= _SAID_MOST else f"{text[:_SAID_MOST]}…"
+
+
 class TollgateError(Exception):
     """Root of the tree. `headers` go with the answer; `param` names the field at fault, where there is one."""
 
@@ -93,9 +101,10 @@ class InvalidField(TollgateError):
     code = "invalid_value"
 
     def __init__(self, field: str | None, problem: str) -> None:
-        super().__init__(f"Invalid '{field}': {problem}." if field else f"Invalid request: {problem}.")
+        field = None if field is None else _shortened(field)
+        self.problem = _shortened(problem)
+        super().__init__(f"Invalid '{field}': {self.problem}." if field else f"Invalid request: {self.problem}.")
         self.param = field
-        self.problem = problem
 
 
 class Conflict(TollgateError):

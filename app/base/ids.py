@@ -5,7 +5,7 @@ any look-up; only the SHA-256 of a key is ever stored.
 """
 
 import hashlib
-import random
+import os
 import re
 import secrets
 import time
@@ -39,13 +39,30 @@ _KEY_LENGTH = len(KEY_PREFIX) + _SECRET_LETTERS + _CHECK_LETTERS
 _KEY_SHAPE = re.compile(rf"(?=({KEY_PREFIX}[0-9A-Za-z]{{{_SECRET_LETTERS + _CHECK_LETTERS}}}))", re.ASCII)
 
 
-# Ids are unique, not secret, so they need no system call each: seeded once a process from the system's randomness.
-_random = random.Random(secrets.randbits(256))  # noqa: S311
+class _Randomness:
+    """The system's randomness in hex, taken 512 times 64 bits at once: a system call for each id would take longer than
+    the rest of it. Nobody can tell the next id from those before."""
+
+    def __init__(self) -> None:
+        self._left: list[str] = []
+        os.register_at_fork(after_in_child=self.forget)
+
+    def next(self) -> str:
+        if not self._left:
+            fresh = os.urandom(512 * _RANDOM_DIGITS // 2).hex()
+            self._left = [fresh[at : at + _RANDOM_DIGITS] for at in range(0, len(fresh), _RANDOM_DIGITS)]
+        return self._left.pop()
+
+    def forget(self) -> None:
+        self._left = []
+
+
+_randomness = _Randomness()
 
 
 def new_id(prefix: str) -> str:
     """`prefix_` + 48 bits of milliseconds + 64 random bits, in hex."""
-    return f"{prefix}_{time.time_ns() // 1_000_000:012x}{_random.getrandbits(64):016x}"
+    return f"{prefix}_{time.time_ns() // 1_000_000:012x}{_randomness.next()}"
 
 
 def new_request_id() -> str:

@@ -71,8 +71,9 @@ class Counter:
     async def redeem(self, visit: Visit) -> dict[str, object]:
         """`POST /v1/vouchers/redeem`."""
         caller = await self._enter(visit)
+        body = await visit.read()
         try:
-            code = _read_redemption(visit.body).code
+            code = _read_redemption(body).code
         except msgspec.ValidationError as error:
             raise named_fault(str(error)) from None
         except msgspec.DecodeError as error:

@@ -7,6 +7,7 @@ These are raw ASGI handlers: settlement must have run before the last byte leave
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -59,12 +60,12 @@ def make_door(
                 if handle is None:
                     raise _wrong_method(handles)
                 key = _read_head(scope["headers"], max_body_bytes if method == "POST" else None)
-                body = await _read_body(receive, max_body_bytes) if method == "POST" else b""
                 client = scope["client"]
                 address = client[0] if client else ""
                 if trusted_proxies:
                     address = client_address(address, _forwarded(scope["headers"]), trusted_proxies)
-                await handle(Visit(reply.request_id, key, address, opens_to, body), reply, scope)
+                read = partial(_read_body, receive, max_body_bytes)
+                await handle(Visit(reply.request_id, key, address, opens_to, read), reply, scope)
             except TollgateError as error:
                 await reply.error(error)
             except Exception:

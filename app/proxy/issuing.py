@@ -28,7 +28,7 @@ class Issuing:
 
     async def issue(self, visit: Visit) -> dict[str, Any]:
         """`POST /v1/keys`. The secret is in this answer and nowhere else."""
-        return await self._issued.issue(await self._enter(visit), visit.body)
+        return await self._issued.issue(await self._enter(visit), await visit.read())
 
     async def list_issued(self, visit: Visit, query: Mapping[str, str]) -> dict[str, Any]:
         """`GET /v1/keys`."""

@@ -1,6 +1,6 @@
 """The five steps, in order; whatever happens on the way, the hold is ended."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -39,14 +39,19 @@ _EVENT_STREAM: Headers = [
 _JSON: Headers = [(b"content-type", b"application/json")]
 
 
+async def _nothing() -> bytes:
+    return b""
+
+
 class Visit(msgspec.Struct, frozen=True):
-    """A request at the door of a scope. `key` is empty where none was sent."""
+    """A request at the door of a scope. `key` is empty where none was sent. `read` waits for the body, once: whoever
+    has no key is turned away before. It raises InvalidField or TooLarge."""
 
     request_id: str
     key: str
     address: str
     scope: Scope
-    body: bytes = b""
+    read: Callable[[], Awaitable[bytes]] = _nothing
 
 
 class Reply(Protocol):
@@ -104,7 +109,8 @@ class Journey:
         """`POST /v1/chat/completions`. Raises TollgateError while nothing has been answered."""
         started_ms = monotonic_ms()
         caller = await self._enter(visit)
-        order = read_order(visit.body, visit.request_id, made_at_ms(visit.request_id) or now_ms())
+        body = await visit.read()
+        order = read_order(body, visit.request_id, made_at_ms(visit.request_id) or now_ms())
         offer = self._offer(caller, order.model)
         for index, name in enumerate(order.also):
             find_offer(self._snapshot(), caller, name, f"models[{index}]")

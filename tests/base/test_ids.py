@@ -1,6 +1,8 @@
 """Ids sort by the time they were made; keys carry a checksum that no slip of one letter survives."""
 
 import hashlib
+import os
+import random
 import string
 
 from hypothesis import given
@@ -69,6 +71,21 @@ def test_ids_sort_by_their_time() -> None:
     times = [made_at_ms(each) for each in sorted(made)]
     assert times == sorted(made_at_ms(each) or 0 for each in made)
     assert len(set(made)) == len(made)
+
+
+def test_nobody_can_tell_the_next_id() -> None:
+    """Its random half is the system's, whatever state Python's own generator is in, and another one in a child."""
+    ids = []
+    for _ in range(2):
+        random.seed(7)
+        ids.append([new_id("req")[-16:] for _ in range(1000)])
+    assert len({*ids[0], *ids[1]}) == 2000
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writing, new_id("req")[-16:].encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 16).decode() != new_id("req")[-16:]
 
 
 def test_an_id_says_when_it_was_made() -> None:

@@ -1,6 +1,8 @@
 """What the documents bound is checked: a 400 names the parameter, and the rest is passed on as it is."""
 
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -131,3 +133,25 @@ def test_a_body_over_the_limit_is_refused(shop: Shop) -> None:
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "request_too_large")
     assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/keys", "/v1/vouchers/redeem"])
+@pytest.mark.parametrize("rest", [b"content-length: 20000000\r\n\r\n", b"transfer-encoding: chunked\r\n\r\n5\r\n{"])
+def test_nobody_without_a_key_has_a_body_read(shop: Shop, path: str, rest: bytes) -> None:
+    """The answer comes before the body, and the connection ends with it."""
+    host, port = urlsplit(shop.gateway.url).netloc.split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as sock:
+        sock.sendall(f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-none\r\n".encode() + rest)
+        answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 401 "), answer
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    "body", [{"messages": [], "x" * 2**20: 1, "Model" + "_" * 2**20: 1}, {"messages": [{"role": "r" * 2**20}]}]
+)
+def test_an_error_does_not_send_a_megabyte_back(shop: Shop, body: dict[str, Any]) -> None:
+    answer = shop.customer().http.post("/v1/chat/completions", json={"model": "m", **body})
+
+    assert answer.status_code == 400
+    assert len(answer.content) < 2000

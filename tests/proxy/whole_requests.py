@@ -1,8 +1,10 @@
 """Whole requests over real parts, for properties of what is charged: the journey, admission, relay, wallet and
 settlement, with one channel to a local vendor that answers what a test has it say."""
 
+import asyncio
 import json
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -230,7 +232,8 @@ class House:
         customer, refusal = Customer(), None
         self.gate.held_nano = 0
         try:
-            await self.journey.chat(Visit(new_request_id(), secret, "127.0.0.1", "chat", sent), customer)
+            visit = Visit(new_request_id(), secret, "127.0.0.1", "chat", partial(asyncio.sleep, 0, sent))
+            await self.journey.chat(visit, customer)
         except TollgateError as error:
             customer.got, refusal = error.message.encode(), error
         wallet = await till.wallet()
