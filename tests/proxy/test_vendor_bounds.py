@@ -4,6 +4,7 @@ used again, and the fault is its own."""
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from app.base.errors import NoChannel
 from app.catalog.records import Timeouts
 from app.proxy.dispatch.verdict import judge
 from app.proxy.records import Delivered, Order
-from app.proxy.relay import Relay, RelayFailed, StreamCut
+from app.proxy.relay import Relay, RelayFailed, StreamCut, bounds
 from app.proxy.relay.bounds import (
     ANSWER_BYTES_MOST,
     CHUNKS_MOST,
@@ -43,6 +44,9 @@ ROLE = b'data: {"choices": [{"index": 0, "delta": {"role": "assistant", "content
 WORD = b'data: {"choices": [{"index": 0, "delta": {"content": "word"}}]}\n\n'
 EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 ENDLESS = b'data: {"choices": [{"delta": {"content": "'
+
+# Names of errors, and a way of keeping bytes.
+NO_BOUNDS = {"ANSWER_TOO_LARGE", "HEADERS_TOO_LARGE", "CHUNKS_MOST"}
 
 
 class Bench:
@@ -333,3 +337,12 @@ async def test_a_body_in_tiny_chunks_is_kept_in_few_pieces() -> None:
         connection.data_received(b"0\r\n\r\n")
         assert await whole == b"xy" * (size // 2)
         wire.abort()
+
+
+@pytest.mark.parametrize("name", sorted({name for name in bounds.__all__ if name.isupper()} - NO_BOUNDS))
+def test_each_bound_is_in_the_documents(name: str) -> None:
+    """As operators read it: in MiB or KiB where it is of bytes."""
+    most = getattr(bounds, name)
+    told = f"{most:,}" if "BYTES" not in name else f"{most // MIB} MiB" if most >= MIB else f"{most // 1024} KiB"
+    page = Path("docs/security.md").read_text()
+    assert f" {told}" in page.partition("## What a vendor may send")[2].partition("\n## ")[0]

@@ -16,6 +16,7 @@ __all__ = [
     "HEADERS_TOO_LARGE",
     "HEADER_BYTES_MOST",
     "HELD_BYTES_MOST",
+    "PARTS_MOST",
     "STREAM_BYTES_MOST",
     "STREAM_LETTERS_MOST",
     "has_too_many_parts",
@@ -53,10 +54,10 @@ CHUNKS_MOST = 1024
 
 # Objects and lists of one body: each is some eighty bytes in memory, and two on the wire. Likely neighbours of tokens,
 # the most detailed that vendors send, are a million in the largest answer.
-_PARTS_MOST = 2_000_000
-_PARTS_COUNTED_FROM = 2 * _PARTS_MOST  # bytes: with fewer, it can't have more
+PARTS_MOST = 2_000_000
+_PARTS_COUNTED_FROM = 2 * PARTS_MOST  # bytes: with fewer, it can't have more
 
 
 def has_too_many_parts(body: bytes) -> bool:
     """Whether a body's JSON has more objects and lists than any honest one. Only large bodies are looked at."""
-    return len(body) > _PARTS_COUNTED_FROM and body.count(b"{") + body.count(b"[") > _PARTS_MOST
+    return len(body) > _PARTS_COUNTED_FROM and body.count(b"{") + body.count(b"[") > PARTS_MOST
