@@ -1,5 +1,6 @@
 """Server-sent events: whatever the framing, and wherever the bytes are cut, the same data comes out."""
 
+import tracemalloc
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.proxy.relay.sse import EVENT_BYTES_MOST, EventSplitter, EventTooLarge
+from app.proxy.relay.bounds import EVENT_BYTES_MOST, EVENT_LINES_MOST
+from app.proxy.relay.sse import EventSplitter, EventTooLarge
 
 _lines = st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"]), max_size=12)
 
@@ -121,3 +123,38 @@ def test_an_event_without_end_is_refused() -> None:
     with pytest.raises(EventTooLarge):
         for _ in range(EVENT_BYTES_MOST // len(piece) + 1):
             assert splitter.feed(piece) == []
+
+
+@pytest.mark.parametrize("piece", [b"x", b"xy", b"x\n", b"\nx", b"\r\nx"])
+def test_a_long_event_is_not_copied_for_each_of_its_pieces(piece: bytes) -> None:
+    """An event that does not end, in however many pieces, costs linear time: what is there already is left in place."""
+    size, pieces = 8 * 1024 * 1024, 400
+    splitter = EventSplitter()
+    splitter.feed(b"data: " + b"x" * size)
+    tracemalloc.start()
+    copied = 0
+    for _ in range(pieces):
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        assert splitter.feed(piece) == []
+        copied += max(0, tracemalloc.get_traced_memory()[1] - before)
+    tracemalloc.stop()
+    assert copied < 4 * size
+
+
+def test_an_event_of_too_many_lines_is_refused() -> None:
+    """Each of its lines would be an object of its own, twenty times as large as it is."""
+    assert EventSplitter().feed(b"data: a\n" * EVENT_LINES_MOST + b"\n") == [b"\n".join([b"a"] * EVENT_LINES_MOST)]
+    for line in (b"data: a\n", b"a\n"):
+        splitter = EventSplitter()
+        assert splitter.feed(line * (EVENT_LINES_MOST + 1)) == []
+        with pytest.raises(EventTooLarge):
+            splitter.feed(b"\n")
+
+
+def test_an_event_that_comes_whole_is_bounded_too() -> None:
+    for ending in (b"\n\n", b""):
+        splitter = EventSplitter()
+        with pytest.raises(EventTooLarge):
+            splitter.feed(b"data: " + b"x" * EVENT_BYTES_MOST + ending)
+            splitter.finish()

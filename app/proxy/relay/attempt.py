@@ -13,6 +13,7 @@ from app.base.clock import monotonic_ms, now_ms
 from app.base.errors import VendorRefused
 from app.catalog.records import Channel
 from app.proxy.records import Order, Pick, Usage
+from app.proxy.relay.bounds import ANSWER_TOO_LARGE, has_too_many_parts
 from app.proxy.relay.dialects.openai_answer import BrokenAnswer, PlainAnswer, read_plain
 from app.proxy.relay.dialects.openai_usage import UsageRules
 from app.proxy.relay.sse import EventTooLarge
@@ -115,6 +116,8 @@ class PlainAttempt(Attempt[PlainAnswer]):
         self.http_status = plain.status
         if plain.status != 200:
             raise self._status_failure(plain.status, plain.body, plain.retry_after, plain.retry_after_ms)
+        if has_too_many_parts(plain.body):
+            raise AttemptFailed(ANSWER_TOO_LARGE)
         try:
             answer = read_plain(plain.body, self._order.model, request.usage_rules)
         except BrokenAnswer as broken:
@@ -139,7 +142,7 @@ class StreamAttempt(Attempt[LiveStream]):
                 opened = await request.transport.open(request.call)
                 self.http_status = opened.status
                 if opened.status != 200:
-                    body = await read_whole(opened) if is_refusal(opened.status) else b""
+                    body = await self._refusal(opened) if is_refusal(opened.status) else b""
                     raise self._status_failure(opened.status, body, opened.retry_after, opened.retry_after_ms)
                 stream = LiveStream(self._order, channel, opened, request.usage_rules)
                 self._stream = stream
@@ -157,6 +160,14 @@ class StreamAttempt(Attempt[LiveStream]):
         finally:
             if opened is not None:
                 await opened.close()
+
+    async def _refusal(self, opened: Opened) -> bytes:
+        """Its body. Raises UpstreamFault; the status of one that does not come whole says nothing about the request."""
+        try:
+            return await read_whole(opened)
+        except UpstreamFault:
+            self.http_status = None
+            raise
 
     async def discard(self, answer: LiveStream) -> None:
         await answer.close()

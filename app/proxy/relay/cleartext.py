@@ -31,8 +31,8 @@ _ADDRESS_S = 0.25
 _TARGET = re.compile(r"/[!-~]*")
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[ -~\t]*")
-# Said here, or not at all.
-_OURS = frozenset({"connection", "content-length", "transfer-encoding"})
+# Said here, or not at all. Nothing is decompressed here.
+_OURS = frozenset({"accept-encoding", "connection", "content-length", "transfer-encoding"})
 
 
 class _Form(msgspec.Struct, frozen=True):
@@ -221,7 +221,7 @@ def _make_form(route: Route) -> _Form:
 def _head(url: SplitResult, headers: Mapping[str, str]) -> bytes:
     """Raises ValueError."""
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    lines = {"host": url.netloc, "user-agent": USER_AGENT, "accept": "*/*"}
+    lines = {"host": url.netloc, "user-agent": USER_AGENT, "accept": "*/*", "accept-encoding": "identity"}
     lines |= {name: value for name, value in headers.items() if name not in _OURS}
     sound = all(_NAME.fullmatch(name) and _VALUE.fullmatch(value) for name, value in lines.items())
     if not url.hostname or not sound or _TARGET.fullmatch(target) is None:

@@ -6,19 +6,32 @@ from collections.abc import Callable
 
 import httptools
 
+from app.proxy.relay.bounds import (
+    ANSWER_BYTES_MOST,
+    ANSWER_TOO_LARGE,
+    CHUNKS_MOST,
+    ERROR_BYTES_MOST,
+    HEADER_BYTES_MOST,
+    HEADERS_MOST,
+    HEADERS_TOO_LARGE,
+)
 from app.proxy.relay.upstream import UpstreamFault
 
 __all__ = ["Connection", "Place"]
 
 Place = tuple[str, int]  # a host and its port
 
-_HEAD_MOST = 256 * 1024
 # A stream that its reader is slow to take: beyond this its vendor waits.
 _AHEAD_MOST = 256 * 1024
 _PIECE = 16 * 1024
-_KEPT = frozenset({b"content-length", b"transfer-encoding", b"retry-after", b"retry-after-ms"})
+_CHUNK_COST = 64  # bytes of memory that a piece takes beside its own
+_KEPT = frozenset({b"content-encoding", b"content-length", b"transfer-encoding", b"retry-after", b"retry-after-ms"})
 
 _HEAD, _DATA, _END = range(3)
+
+
+class _Broken(Exception):
+    """Nothing more of an answer is parsed; what is wrong with it has been noted."""
 
 
 class Connection(asyncio.Protocol):
@@ -35,7 +48,7 @@ class Connection(asyncio.Protocol):
         self._is_busy = False
         self._waiter: asyncio.Future[None] | None = None
         self._awaited = _HEAD
-        self._chunks: list[bytes] = []
+        self._chunks: list[bytes | bytearray] = []
         self.idle_since = 0.0
 
     @property
@@ -50,7 +63,9 @@ class Connection(asyncio.Protocol):
         self._fault: str | None = None
         self._is_complete = self._is_fit = self._is_paused = False
         self._chunks = []
-        self._ahead = self._head_bytes = 0
+        self._ahead = self._size = 0
+        self._beside_bytes = 0  # that came since the last of the body, or since the request: heads and trailers
+        self._header_count = self._header_bytes = 0
         self._headers: dict[bytes, bytes] = {}
         self.status = 0
         self._due_at, self._idle_s, self._idle_at = due_at, idle_s, math.inf
@@ -66,13 +81,13 @@ class Connection(asyncio.Protocol):
             raise UpstreamFault(self._fault or "network")
 
     async def whole(self) -> bytes:
-        """The answer's body. Raises UpstreamFault."""
+        """The answer's body. Raises UpstreamFault, also where it is larger than `bounds` allow."""
         self._resume()
         if not self._is_complete and self._fault is None:
             await self._until(_END)
         if not self._is_complete:
             raise UpstreamFault(self._fault or "network")
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        return bytes(self._chunks[0]) if len(self._chunks) == 1 else b"".join(self._chunks)
 
     async def read(self) -> bytes | None:
         """Some of the body, None at its end. Raises UpstreamFault, once all is read that came before it."""
@@ -90,9 +105,9 @@ class Connection(asyncio.Protocol):
         while count < len(self._chunks) and size < _PIECE:
             size += len(self._chunks[count])
             count += 1
-        data = self._chunks[0] if count == 1 else b"".join(self._chunks[:count])
+        data = bytes(self._chunks[0]) if count == 1 else b"".join(self._chunks[:count])
         del self._chunks[:count]
-        self._ahead -= size
+        self._ahead -= size + count * _CHUNK_COST
         if self._ahead < _PIECE:
             self._resume()
         return data
@@ -131,6 +146,10 @@ class Connection(asyncio.Protocol):
             self._is_paused = False
             self._transport.resume_reading()
 
+    def _most(self) -> int:
+        """How many bytes a plain answer may have."""
+        return ANSWER_BYTES_MOST if self.status == 200 else ERROR_BYTES_MOST
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -168,14 +187,13 @@ class Connection(asyncio.Protocol):
         if not self._is_busy:  # nobody asked
             self.abort()
             return
-        if not self.status:
-            self._head_bytes += len(data)
+        self._beside_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail("network")
-        if not self.status and self._head_bytes > _HEAD_MOST:
-            self._fail("network")
+        if self._beside_bytes > HEADER_BYTES_MOST:  # also of a header that has not ended
+            self._fail(HEADERS_TOO_LARGE)
         if self._idle_s is not None and self.status and not self._is_complete:
             self._idle_at = self._loop.time() + self._idle_s
             if self._timer is None or self._timer.when() > self._idle_at:
@@ -205,6 +223,11 @@ class Connection(asyncio.Protocol):
             self._fail("network")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_count += 1
+        self._header_bytes += len(name) + len(value)
+        if self._header_count > HEADERS_MOST or self._header_bytes > HEADER_BYTES_MOST:
+            self._fail(HEADERS_TOO_LARGE)
+            raise _Broken
         name = name.lower()
         if name in _KEPT and not self._is_complete:
             self._headers[name] = value
@@ -214,6 +237,10 @@ class Connection(asyncio.Protocol):
         if status < 200:  # "continue", "early hints": the answer itself is still to come
             self._headers = {}
         elif not self._is_complete:
+            encoding = self._headers.get(b"content-encoding")
+            if encoding is not None and status == 200 and encoding.strip().lower() not in {b"", b"identity"}:
+                self._fail("compressed")  # though it was asked not to; of an error the status says enough
+                raise _Broken
             self.status = status
             if self._awaited == _HEAD:
                 self._wake()
@@ -221,10 +248,22 @@ class Connection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if self._is_complete:
             return
-        self._chunks.append(data)
+        self._beside_bytes = 0
+        self._size += len(data)
+        chunks = self._chunks
         if self._awaited == _END:
+            if self._size > self._most():
+                self._fail(ANSWER_TOO_LARGE)
+                raise _Broken
+            if len(chunks) < CHUNKS_MOST:
+                chunks.append(data)
+            elif isinstance(chunks[-1], bytearray):
+                chunks[-1] += data
+            else:
+                chunks.append(bytearray(data))
             return
-        self._ahead += len(data)
+        chunks.append(data)
+        self._ahead += len(data) + _CHUNK_COST
         if self._ahead > _AHEAD_MOST and not self._is_paused and self._transport is not None:
             self._is_paused = True
             self._transport.pause_reading()

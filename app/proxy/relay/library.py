@@ -16,25 +16,35 @@ from pyreqwest.exceptions import (
     RequestTimeoutError,
 )
 from pyreqwest.proxy import ProxyBuilder
-from pyreqwest.request import ConsumedRequest, RequestBody, RequestBuilder, StreamRequest
+from pyreqwest.request import RequestBody, RequestBuilder, StreamRequest
 from pyreqwest.response import Response
 
 from app.base.clock import monotonic_ms
 from app.catalog.records import Timeouts
+from app.proxy.relay.bounds import (
+    ANSWER_BYTES_MOST,
+    ANSWER_TOO_LARGE,
+    ERROR_BYTES_MOST,
+    HEADERS_TOO_LARGE,
+)
 from app.proxy.relay.upstream import USER_AGENT, Call, Opened, Plain, Reach, Route, UpstreamFault
 
 __all__ = ["LibraryTransport"]
 
 _POOL_IDLE = timedelta(seconds=60)
+# A plain answer of so many bytes is there with its head: all of it then costs one wait.
+_WITH_HEAD = 64 * 1024
 # What the causes of a failed connection say: the library has no kinds for these.
 _SAYS_DNS = ("dns error", "error resolving")
 _SAYS_TLS = ("certificate", "tls", "corrupt message", "handshake", "fatal alert", "keys may not be consistent")
+# Its own bounds: 100 headers and 400 KiB of them, 16 KiB over HTTP/2, and what may stand beside a body in chunks.
+_SAYS_HEADERS = ("message head is too large", "chunk trailers", "chunk extensions over limit")
 
 
 class _Form(msgspec.Struct, frozen=True):
     """A request without its body, made once for all calls of a route: a copy takes a third of the time."""
 
-    plain: ConsumedRequest
+    plain: StreamRequest
     streamed: StreamRequest
 
 
@@ -47,14 +57,17 @@ class LibraryTransport:
 
     async def fetch(self, call: Call) -> Plain:
         timeouts, started_ms = call.route.timeouts, monotonic_ms()
-        request = ConsumedRequest.from_request_and_body(self._form(call.route).plain, RequestBody.from_bytes(call.body))
+        request = StreamRequest.from_request_and_body(self._form(call.route).plain, RequestBody.from_bytes(call.body))
         try:
             if timeouts.first_token_ms is None:
-                response = await request.send()
+                response = await request.__aenter__()
             else:
                 async with asyncio.timeout(timeouts.first_token_ms / 1000):
-                    response = await request.send()
-            body = bytes(await response.bytes())
+                    response = await request.__aenter__()
+            try:
+                body = await _whole(response)
+            finally:
+                await _leave(request)
         except (PyreqwestError, TimeoutError) as error:
             raise _fault(error, timeouts, started_ms) from None
         if response.status == 200:
@@ -92,7 +105,10 @@ class LibraryTransport:
         client = self._client(route.reach)
         try:
             # With its default limit it holds the first bytes back, and keeps the connection after a cancel.
-            return _Form(builder().build(), builder().streamed_read_buffer_limit(0).build_streamed())
+            return _Form(
+                builder().streamed_read_buffer_limit(_WITH_HEAD).build_streamed(),
+                builder().streamed_read_buffer_limit(0).build_streamed(),
+            )
         except ValueError:  # pyreqwest's own BuilderError is one as well
             raise UpstreamFault("connect") from None
 
@@ -116,6 +132,7 @@ def _build(reach: Reach) -> Client:
         .follow_redirects(False)  # a credential is for the vendor it was given to
         .tcp_nodelay(True)
         .http2(reach.http2)
+        .zstd(False)  # its decoder may be told to keep 128 MiB
     )
     try:
         if reach.proxy is not None:
@@ -155,8 +172,24 @@ class _VendorAnswer:
         return None if chunk is None else bytes(chunk)
 
     async def close(self) -> None:
-        with suppress(PyreqwestError):
-            await self._request.__aexit__(None, None, None)
+        await _leave(self._request)
+
+
+async def _leave(request: StreamRequest) -> None:
+    """Where its answer has not been read to the end, its connection is closed."""
+    with suppress(PyreqwestError):
+        await request.__aexit__(None, None, None)
+
+
+async def _whole(response: Response) -> bytes:
+    """Its body, decompressed. Raises PyreqwestError, and UpstreamFault where it is too large."""
+    most = ANSWER_BYTES_MOST if response.status == 200 else ERROR_BYTES_MOST
+    body = await response.body_reader.read(most + 1)
+    if body is None:
+        return b""
+    if len(body) > most:
+        raise UpstreamFault(ANSWER_TOO_LARGE)
+    return bytes(body)
 
 
 def _fault(error: Exception, timeouts: Timeouts, started_ms: int) -> UpstreamFault:
@@ -165,9 +198,10 @@ def _fault(error: Exception, timeouts: Timeouts, started_ms: int) -> UpstreamFau
         return UpstreamFault("timeout" if monotonic_ms() - started_ms >= timeouts.total_ms else "connect_timeout")
     if isinstance(error, (RequestTimeoutError, TimeoutError)):
         return UpstreamFault("timeout")
-    if not isinstance(error, ConnectError):
-        return UpstreamFault("network")
     causes: list[Any] = error.details["causes"] or [] if isinstance(error, DetailedPyreqwestError) else []
+    if not isinstance(error, ConnectError):
+        is_head = any(words in cause["message"] for cause in causes for words in _SAYS_HEADERS)
+        return UpstreamFault(HEADERS_TOO_LARGE if is_head else "network")
     said = " ".join(cause["message"].lower() for cause in causes[1:])  # the first names the address
     if any(words in said for words in _SAYS_DNS):
         return UpstreamFault("dns")

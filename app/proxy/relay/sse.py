@@ -2,28 +2,33 @@
 
 The format is the WHATWG HTML standard's, section 9.2: lines end in LF, CRLF or CR, an empty line ends an event, a line
 that starts with a colon is a comment. Bytes are buffered and decoded by nobody: an event leaves whole.
+
+The work is linear in the bytes, however they are split, and the memory is bounded by the largest event.
 """
 
-__all__ = ["EVENT_BYTES_MOST", "EventSplitter", "EventTooLarge"]
+from app.proxy.relay.bounds import EVENT_BYTES_MOST, EVENT_LINES_MOST
 
-EVENT_BYTES_MOST = 32 * 1024 * 1024
+__all__ = ["EventSplitter", "EventTooLarge"]
+
 _BOM = b"\xef\xbb\xbf"
+_LF = 0x0A
 
 
 class EventTooLarge(Exception):
-    """An event is larger than any honest one."""
+    """An event is larger, or has more lines, than any honest one."""
 
 
 class EventSplitter:
     """Feed it bytes, take the `data` of every event that is complete."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()  # of an event that has not ended: appending to one doesn't copy what is there
         self._after_cr = False
         self._begun = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of each event that this chunk completes; several data lines are joined by LF."""
+        """The data of each event that this chunk completes; several data lines are joined by LF. Raises
+        EventTooLarge."""
         if not chunk:
             return []
         if self._after_cr:
@@ -35,34 +40,44 @@ class EventSplitter:
             self._after_cr = chunk.endswith(b"\r")
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if not self._begun:
-            chunk = self._rest + chunk
-            self._rest = b""
+            chunk = bytes(self._rest) + chunk
+            self._rest.clear()
             if len(chunk) < len(_BOM) and _BOM.startswith(chunk):
-                self._rest = chunk
+                self._rest += chunk
                 return []
             self._begun = True
             chunk = chunk.removeprefix(_BOM)
-        # Only the seam can hide an event's end, so a large event is not searched from its start again.
-        if self._rest:
-            if b"\n\n" not in self._rest[-1:] + chunk:
-                self._rest += chunk
-                if len(self._rest) > EVENT_BYTES_MOST:
+        rest = self._rest
+        if rest:
+            # Only the seam can hide an event's end, so a large event is not searched from its start again.
+            is_ended = (rest[-1] == _LF and chunk[:1] == b"\n") or b"\n\n" in chunk
+            rest += chunk
+            if not is_ended:
+                if len(rest) > EVENT_BYTES_MOST:
                     raise EventTooLarge
                 return []
-            chunk = self._rest + chunk
-        *events, self._rest = chunk.split(b"\n\n")
-        return [data for event in events if (data := _data(event)) is not None]
+            chunk = bytes(rest)
+            rest.clear()
+        *events, left = chunk.split(b"\n\n")
+        rest += left
+        return [data for event in events if event and (data := _data(event)) is not None]
 
     def finish(self) -> list[bytes]:
-        """What the end of the stream leaves: vendors forget the last empty line."""
-        event, self._rest = self._rest, b""
+        """What the end of the stream leaves: vendors forget the last empty line. Raises EventTooLarge."""
+        event = bytes(self._rest)
+        self._rest.clear()
         data = _data(event)
         return [] if data is None else [data]
 
 
 def _data(event: bytes) -> bytes | None:
+    """Raises EventTooLarge."""
+    if len(event) > EVENT_BYTES_MOST:
+        raise EventTooLarge
     if event.startswith(b"data: ") and b"\n" not in event:
         return event[6:]
+    if event.count(b"\n") >= EVENT_LINES_MOST:
+        raise EventTooLarge
     lines = [_value(line) for line in event.split(b"\n") if line == b"data" or line.startswith(b"data:")]
     return b"\n".join(lines) if lines else None
 

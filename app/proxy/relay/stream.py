@@ -13,6 +13,14 @@ from app.base.clock import now_ms
 from app.base.receipt import Ending
 from app.catalog.records import Channel
 from app.proxy.records import Delivered, Order, Outcome, Try
+from app.proxy.relay.bounds import (
+    ANSWER_TOO_LARGE,
+    ERROR_BYTES_MOST,
+    HELD_BYTES_MOST,
+    STREAM_BYTES_MOST,
+    STREAM_LETTERS_MOST,
+    has_too_many_parts,
+)
 from app.proxy.relay.dialects.openai_answer import FILTERED, BrokenAnswer, StreamReader
 from app.proxy.relay.dialects.openai_usage import UsageRules
 from app.proxy.relay.sse import EventSplitter, EventTooLarge
@@ -22,7 +30,6 @@ from app.proxy.relay.verdict import tokens_taken
 __all__ = ["LiveStream", "StreamCut", "read_whole"]
 
 _DONE = b"[DONE]"
-_ERROR_BODY_MOST = 64 * 1024
 _LAST_READ_S = 0.2
 
 
@@ -31,11 +38,13 @@ class StreamCut(Exception):
 
 
 async def read_whole(opened: Opened) -> bytes:
-    """The body of an error, up to a sane size."""
-    body = b""
-    while len(body) < _ERROR_BODY_MOST and (chunk := await opened.read()) is not None:
+    """The body of an error. Raises UpstreamFault, also where it is larger than ERROR_BYTES_MOST."""
+    body = bytearray()
+    while (chunk := await opened.read()) is not None:
         body += chunk
-    return body
+        if len(body) > ERROR_BYTES_MOST:
+            raise UpstreamFault(ANSWER_TOO_LARGE)
+    return bytes(body)
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -61,6 +70,7 @@ class LiveStream:
         self.reader = StreamReader(order.model, order.wants_usage, order.answers, usage_rules)
         self.events: list[Event] = []
         self._held: list[Event] = []
+        self._held_bytes = self._came_bytes = 0
         self._sent_letters = 0
         self._sent_frames = 0
         self.stopped = False
@@ -80,7 +90,7 @@ class LiveStream:
     async def await_content(self) -> None:
         """Holds events back until one is content: up to there, another channel can still be asked.
 
-        Raises UpstreamFault or BrokenAnswer; the caller bounds the wait.
+        Raises UpstreamFault, EventTooLarge or BrokenAnswer; the caller bounds the wait.
         """
         while True:
             chunk = await self._opened.read()
@@ -90,6 +100,9 @@ class LiveStream:
                 break
             if self._broken is not None:
                 raise BrokenAnswer(self._broken)
+            self._held_bytes += sum(len(event.data) for event in events)
+            if self._held_bytes > HELD_BYTES_MOST:
+                raise UpstreamFault(ANSWER_TOO_LARGE)
             if self._done or chunk is None:
                 usage = self.reader.usage
                 is_paid = usage is not None and (usage.output_tokens > 0 or self.reader.finish_reason == FILTERED)
@@ -225,8 +238,13 @@ class LiveStream:
         return chunk
 
     def _take(self, chunk: bytes | None) -> tuple[list[Event], bool]:
-        """Reads the events of a chunk (None: the stream's end): what to show, and whether content was among it."""
+        """Reads the events of a chunk (None: the stream's end): what to show, and whether content was among it. Raises
+        EventTooLarge, and UpstreamFault where the whole of the answer is too large."""
         reader = self.reader
+        if chunk is not None:
+            self._came_bytes += len(chunk)
+            if self._came_bytes > STREAM_BYTES_MOST or reader.output_letters > STREAM_LETTERS_MOST:
+                raise UpstreamFault(ANSWER_TOO_LARGE)
         payloads = self._splitter.finish() if chunk is None else self._splitter.feed(chunk)
         shown: list[Event] = []
         content = False
@@ -237,6 +255,8 @@ class LiveStream:
                 break
             if not payload.strip():
                 continue
+            if has_too_many_parts(payload):
+                raise EventTooLarge
             try:
                 frame = reader.read(payload)
             except BrokenAnswer as broken:

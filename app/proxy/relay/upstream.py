@@ -13,7 +13,8 @@ USER_AGENT = "tollgate"
 
 
 class UpstreamFault(Exception):
-    """No answer, or no more of it: `kind` is connect, dns, tls, connect_timeout, timeout or network."""
+    """No answer, or no more of it: `kind` is connect, dns, tls, connect_timeout, timeout or network; or an answer that
+    can't be taken: `kind` is `answer too large` or `headers too large` (see `bounds`), or `compressed`."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)

@@ -8,6 +8,7 @@ import msgspec
 from app.base.errors import VendorRefused
 from app.base.receipt import Usage
 from app.catalog.records import Channel
+from app.proxy.relay.bounds import ERROR_BYTES_SEARCHED
 
 __all__ = ["is_overflow", "is_refusal", "read_refusal", "retry_after_ms", "tokens_taken"]
 
@@ -73,7 +74,8 @@ _overflow = re.compile(
 
 def is_overflow(status: int, body: bytes) -> bool:
     """Whether the vendor refused the request because its prompt is too long for the model."""
-    return status in {400, 413} and (any(code in body for code in _OVERFLOW_CODES) or bool(_overflow.search(body)))
+    said = body[:ERROR_BYTES_SEARCHED]
+    return status in {400, 413} and (any(code in said for code in _OVERFLOW_CODES) or bool(_overflow.search(said)))
 
 
 def retry_after_ms(sent: str | None, sent_ms: str | None, now_ms: int) -> int | None:
