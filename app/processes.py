@@ -17,7 +17,7 @@ import uvloop
 
 from app.base.errors import TollgateError
 from app.books import make_bookkeeper, open_books
-from app.settings import Settings, load_settings, start_logging
+from app.settings import Settings, SettingsError, load_settings, start_logging
 
 __all__ = ["run_bookkeeper", "run_worker"]
 
@@ -107,7 +107,11 @@ def _raise_file_limit() -> None:
 
 
 def main(words: list[str]) -> int:
-    settings = load_settings()
+    try:
+        settings = load_settings()
+    except SettingsError as error:  # the file of a secret has changed since the start
+        sys.stderr.write(f"{error}\n")
+        return 2
     start_logging(settings)
     _raise_file_limit()
     try:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +9,14 @@ from pathlib import Path
 import msgspec
 
 from app.base.addresses import Network, read_network
+from app.secret_settings import SettingsError, check_key, kept_secret, read_secret
 
 __all__ = ["Settings", "SettingsError", "load_settings", "start_logging"]
 
 
-class SettingsError(Exception):
-    """A variable of the environment has a value that can't be used; the text names it."""
-
-
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the deployment decides. Every field `x` comes from `TOLLGATE_X`."""
+    """What the deployment decides. Every field `x` comes from `TOLLGATE_X`, or, where it is secret, from the file that
+    `TOLLGATE_X_FILE` names."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -80,6 +77,7 @@ _CHOICES = {
     "policy_no_usage": ("full", "free"),
     "policy_expired": ("full", "free"),
 }
+_SECRET = ("database_url", "redis_url", "admin_key", "secret_key")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -88,7 +86,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     values: dict[str, object] = {}
     for field in msgspec.structs.fields(Settings):
         name = f"TOLLGATE_{field.name.upper()}"
-        if text := environ.get(name):
+        if text := read_secret(environ, name) if field.name in _SECRET else environ.get(name):
             values[field.name] = _parse(name, text, field.name)
     settings = Settings(**values)  # type: ignore[arg-type]
     if settings.log_level not in _LOG_LEVELS:
@@ -97,12 +95,15 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         _ = settings.trusted_networks
     except ValueError:
         raise SettingsError("TOLLGATE_TRUSTED_PROXIES must be networks such as 10.0.0.0/8,2001:db8::1") from None
+    for key in ("admin_key", "secret_key"):
+        if getattr(settings, key):
+            check_key(f"TOLLGATE_{key.upper()}", getattr(settings, key))
     data_dir = settings.data_dir.resolve()
     return msgspec.structs.replace(
         settings,
         data_dir=data_dir,
         database_url=_database_url(settings.database_url, data_dir),
-        secret_key=settings.secret_key or _kept_secret(data_dir),
+        secret_key=settings.secret_key or kept_secret(data_dir),
     )
 
 
@@ -133,23 +134,6 @@ def _database_url(url: str, data_dir: Path) -> str:
     if url.startswith(("postgresql+asyncpg://", "sqlite+aiosqlite://")):
         return url
     raise SettingsError("TOLLGATE_DATABASE_URL must start with postgresql:// or sqlite://")
-
-
-def _kept_secret(data_dir: Path) -> str:
-    """The secret of the data dir, made by whoever comes first: linking is atomic, so that two starts agree on one."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    kept = data_dir / "secret.key"
-    if not kept.exists():
-        draft = data_dir / f".secret.{os.getpid()}"
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(32))
-        try:
-            kept.hardlink_to(draft)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    return kept.read_text().strip()
 
 
 def start_logging(settings: Settings) -> None:
