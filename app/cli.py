@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from app.base.crypto import Sealer
 from app.base.database import Database
 from app.commands.apply import apply
 from app.commands.channel import channel
@@ -19,6 +20,7 @@ from app.commands.verify import verify
 from app.first_start import Welcome, set_up
 from app.processes import run_bookkeeper
 from app.schema import migrate as migrate_schema
+from app.sealed_rows import check_secret_key
 from app.settings import Settings
 from app.supervisor import serve as supervise
 
@@ -56,9 +58,11 @@ def migrate(as_json: AsJson = False) -> None:
         database = Database(settings.database_url)
         try:
             await migrate_schema(database)
-            return await set_up(database, settings)
+            first = await set_up(database, settings)
+            await check_secret_key(database, Sealer(settings.secret_key))
         finally:
             await database.close()
+        return first
 
     welcome = _run(work())
     if welcome is not None and not as_json:

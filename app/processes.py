@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator
 
 import uvloop
 
+from app.base.crypto import UnsealError
 from app.base.errors import TollgateError
 from app.books import make_bookkeeper, open_books
 from app.settings import Settings, SettingsError, load_settings, start_logging
@@ -122,7 +123,7 @@ def main(words: list[str]) -> int:
                 uvloop.run(run_bookkeeper(settings, int(supervisor)))
             case _:
                 return 2
-    except (TollgateError, LookupError) as error:
+    except (TollgateError, LookupError, UnsealError) as error:
         logging.getLogger("tollgate").error("%s", error)
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""Settings that are secret: read from a variable or from the file that its `_FILE` names, and refused where they could be
+"""Settings that are secret: read from a variable or from the file that its `_FILE` names, and refused where they can be
 guessed. Also the secrets that this gateway makes and keeps in the data dir. No error repeats a secret."""
 
 import os
@@ -18,8 +18,10 @@ class SettingsError(Exception):
 
 
 def read_secret(environ: Mapping[str, str], name: str) -> str:
-    """The value of the variable `name`, or the text of the file that `{name}_FILE` names, stripped; empty where neither is
-    set. Raises SettingsError where both are, or where the file can't be read or is empty."""
+    """The value of the variable `name`, or the text of the file that `{name}_FILE` names, without white space around it.
+
+    It is empty where neither is set. Raises SettingsError where both are, or where the file can't be read or is empty.
+    """
     text, file = environ.get(name, ""), environ.get(f"{name}_FILE", "")
     if not file:
         return text

@@ -48,7 +48,7 @@ def test_the_command_of_the_refusal_makes_a_key_that_is_taken(tmp_path: Path, va
         ADMIN_KEY,
         "0123456789abcdef0123456789abcdef",
         "9f86d081-884c-4d65-9a2f-eaa0c55ad015",
-        "ключ оператора, который не угадать",
+        "ключ, который не угадать никогда",
     ],
 )
 def test_other_keys_are_taken(tmp_path: Path, key: str) -> None:

@@ -1,0 +1,57 @@
+"""Everything that the database keeps sealed: whether it opens with the secret key of the settings. A start looks once,
+so that a wrong key is one clear error and not workers that die one after the other."""
+
+from collections.abc import Callable
+
+import msgspec
+from sqlalchemy import Column, Table, select
+
+from app.alerts.tables import webhooks
+from app.base.crypto import Sealer, UnsealError
+from app.base.database import Database
+from app.catalog.sealed import shaping_context
+from app.catalog.tables import channels
+
+__all__ = ["SEALED", "SealedColumn", "check_secret_key"]
+
+
+class SealedColumn(msgspec.Struct, frozen=True):
+    """A column of sealed texts, of rows that have an `id`. `context` makes of it what each text is bound to."""
+
+    table: Table
+    column: Column[bytes]
+    context: Callable[[str], str]
+
+
+SEALED = (
+    SealedColumn(channels, channels.c.sealed_credentials, str),
+    SealedColumn(channels, channels.c.sealed_shaping, shaping_context),
+    SealedColumn(webhooks, webhooks.c.sealed_secret, str),
+)
+
+
+async def check_secret_key(database: Database, sealer: Sealer) -> None:
+    """Raises UnsealError where anything that was sealed can't be opened, and says what mends it."""
+    found, unopened = 0, []
+    async with database.read() as db:
+        for kind in SEALED:
+            query = select(kind.table.c.id, kind.column).where(kind.column.is_not(None)).order_by(kind.table.c.id)
+            for row_id, sealed in await db.execute(query):
+                found += 1
+                try:
+                    sealer.open(sealed, kind.context(row_id))
+                except UnsealError:
+                    unopened.append(f"{kind.table.name} {row_id}")
+    if not unopened:
+        return
+    if len(unopened) == found:
+        raise UnsealError(
+            "TOLLGATE_SECRET_KEY is not the key that this database was sealed with: none of its"
+            f" {found} sealed credentials and secrets can be opened. Set TOLLGATE_SECRET_KEY (or"
+            " TOLLGATE_SECRET_KEY_FILE) to that key; where it was unset, bring back the file secret.key of the data dir."
+        )
+    raise UnsealError(
+        f"TOLLGATE_SECRET_KEY does not open {len(unopened)} of the {found} sealed credentials and secrets of this"
+        f" database, the first of which is that of {unopened[0]}. They were sealed with another key, or altered since:"
+        " bring those rows back from a backup, or set TOLLGATE_SECRET_KEY to the key that they were sealed with."
+    )
