@@ -18,6 +18,7 @@ from app.commands.route import route
 from app.commands.statements import statement
 from app.commands.verify import verify
 from app.first_start import Welcome, set_up
+from app.private_files import keep_private
 from app.processes import run_bookkeeper
 from app.schema import migrate as migrate_schema
 from app.sealed_rows import check_secret_key
@@ -40,19 +41,23 @@ def serve(
 ) -> None:
     """Migrate, then serve in the foreground: workers, bookkeeper and, unless TOLLGATE_REDIS_URL is set, Redis."""
     settings = _settings()
+    keep_private(settings)
     _run(supervise(settings, lambda welcome: _greet(settings, welcome), with_bookkeeper=not without_bookkeeper))
 
 
 @cli.command()
 def bookkeeper() -> None:
     """Post receipts from Redis into the database, until SIGTERM. `serve` runs one already."""
-    _run(run_bookkeeper(_settings()))
+    settings = _settings()
+    keep_private(settings)
+    _run(run_bookkeeper(settings))
 
 
 @cli.command()
 def migrate(as_json: AsJson = False) -> None:
     """Bring the database to this version's schema; a first start's keys are printed once."""
     settings = _settings()
+    keep_private(settings)
 
     async def work() -> Welcome | None:
         database = Database(settings.database_url)

@@ -48,7 +48,7 @@ async def check_secret_key(database: Database, sealer: Sealer) -> None:
         raise UnsealError(
             "TOLLGATE_SECRET_KEY is not the key that this database was sealed with: none of its"
             f" {found} sealed credentials and secrets can be opened. Set TOLLGATE_SECRET_KEY (or"
-            " TOLLGATE_SECRET_KEY_FILE) to that key; where it was unset, bring back the file secret.key of the data dir."
+            " TOLLGATE_SECRET_KEY_FILE) to that key; where it was unset, bring back the secret.key of its data dir."
         )
     raise UnsealError(
         f"TOLLGATE_SECRET_KEY does not open {len(unopened)} of the {found} sealed credentials and secrets of this"

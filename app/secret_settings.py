@@ -18,7 +18,7 @@ class SettingsError(Exception):
 
 
 def read_secret(environ: Mapping[str, str], name: str) -> str:
-    """The value of the variable `name`, or the text of the file that `{name}_FILE` names, without white space around it.
+    """The value of the variable `name`, or the text of the file that `{name}_FILE` names, stripped.
 
     It is empty where neither is set. Raises SettingsError where both are, or where the file can't be read or is empty.
     """

@@ -43,4 +43,4 @@ def test_a_data_dir_that_lost_its_secret_says_so(open_shop: OpenShop) -> None:
     gateway = shop.gateway
     gateway.stop()
     (gateway.data_dir / "secret.key").unlink()
-    assert "bring back the file secret.key" in start_refused(gateway)
+    assert "bring back the secret.key" in start_refused(gateway)
