@@ -3,6 +3,7 @@
 import json
 from typing import Annotated
 
+import msgspec
 import typer
 
 from app.base.crypto import Sealer
@@ -73,18 +74,28 @@ def migrate(as_json: AsJson = False) -> None:
     if welcome is not None and not as_json:
         _greet(settings, welcome)
     if as_json:
-        keys = {} if welcome is None else {"admin_key": welcome.admin_key, "demo_key": welcome.demo_key}
+        keys = (
+            {}
+            if welcome is None
+            else {key: value and str(value) for key, value in msgspec.structs.asdict(welcome).items()}
+        )
         print(json.dumps({"migrated": True, "first_start": welcome is not None, **keys}))
 
 
 def _greet(settings: Settings, welcome: Welcome) -> None:
     """Shown once, at the first start."""
     address = f"http://{settings.host}:{settings.port}"
-    console.print("\n[bold]Tollgate is set up.[/bold] These secrets are shown this once.\n")
+    shown_once = " These secrets are shown this once." if welcome.admin_key or welcome.demo_key else ""
+    console.print(f"\n[bold]Tollgate is set up.[/bold]{shown_once}\n")
     if welcome.admin_key is not None:
         console.print(f"  admin key       {welcome.admin_key}")
-    console.print(f"  demo customer   {welcome.demo_key}   (5.00 USD of credit)")
+    if welcome.admin_key_file is not None:
+        console.print(f"  admin key       in {welcome.admin_key_file}, which its owner alone may read")
+    if welcome.demo_key is not None:
+        console.print(f"  demo customer   {welcome.demo_key}   (5.00 USD of credit)")
     console.print(f"  console         {address}/console\n")
+    if welcome.demo_key is None:
+        return
     console.print("Try it:\n")
     print(
         f"curl {address}/v1/chat/completions \\\n"

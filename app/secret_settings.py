@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["SettingsError", "check_key", "kept_secret", "read_secret", "write_private"]
+__all__ = ["SettingsError", "check_key", "kept_secret", "new_secret", "read_secret"]
 
 _CHARACTERS_LEAST = 32
 _DIFFERENT_LEAST = 8  # 32 random hexadecimal digits have fewer once in 20 million times
@@ -48,26 +48,24 @@ def check_key(name: str, key: str) -> None:
         )
 
 
-def kept_secret(data_dir: Path) -> str:
-    """The secret of the data dir, made by whoever comes first: two starts at once agree on one. Raises SettingsError
-    where the file was cut."""
-    kept = data_dir / "secret.key"
-    if not kept.exists():
-        write_private(kept, secrets.token_urlsafe(32))
-    secret = kept.read_text().strip()
-    check_key(f"the secret in {kept}, used while TOLLGATE_SECRET_KEY is unset,", secret)
+def new_secret() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def kept_secret(file: Path, name: str) -> str:
+    """The secret in a file that its owner alone may read, made by whoever comes first: linking is atomic, so that two
+    starts agree on one. Raises SettingsError, which names it by `name`, where the file was cut."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not file.exists():
+        draft = file.parent / f".secret.{os.getpid()}"
+        draft.touch(mode=0o600)
+        draft.write_text(new_secret())
+        try:
+            file.hardlink_to(draft)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    secret = file.read_text().strip()
+    check_key(name, secret)
     return secret
-
-
-def write_private(path: Path, text: str) -> None:
-    """Writes a file that its owner alone may read, whole or not at all: linking is atomic. One that exists stays."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.parent / f".secret.{os.getpid()}"
-    draft.touch(mode=0o600)
-    draft.write_text(text)
-    try:
-        path.hardlink_to(draft)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

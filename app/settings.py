@@ -53,6 +53,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return not self.redis_url
 
     @property
+    def is_production(self) -> bool:
+        """A database or a Redis of the operator's own: nobody is trying things out, and the log is kept somewhere."""
+        return bool(self.redis_url) or self.database_url not in ("", _database_url("", self.data_dir))
+
+    @property
     def worker_count(self) -> int:
         return self.workers or min(os.cpu_count() or 1, 4)
 
@@ -103,7 +108,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         settings,
         data_dir=data_dir,
         database_url=_database_url(settings.database_url, data_dir),
-        secret_key=settings.secret_key or kept_secret(data_dir),
+        secret_key=settings.secret_key or _kept_secret_key(data_dir),
     )
 
 
@@ -134,6 +139,11 @@ def _database_url(url: str, data_dir: Path) -> str:
     if url.startswith(("postgresql+asyncpg://", "sqlite+aiosqlite://")):
         return url
     raise SettingsError("TOLLGATE_DATABASE_URL must start with postgresql:// or sqlite://")
+
+
+def _kept_secret_key(data_dir: Path) -> str:
+    file = data_dir / "secret.key"
+    return kept_secret(file, f"the secret in {file}, used while TOLLGATE_SECRET_KEY is unset,")
 
 
 def start_logging(settings: Settings) -> None:
