@@ -74,11 +74,7 @@ def migrate(as_json: AsJson = False) -> None:
     if welcome is not None and not as_json:
         _greet(settings, welcome)
     if as_json:
-        keys = (
-            {}
-            if welcome is None
-            else {key: value and str(value) for key, value in msgspec.structs.asdict(welcome).items()}
-        )
+        keys = {} if welcome is None else msgspec.to_builtins(welcome, enc_hook=str)
         print(json.dumps({"migrated": True, "first_start": welcome is not None, **keys}))
 
 

@@ -1,5 +1,5 @@
-"""The first start: what is fixed for good is written down, and a newcomer gets something that works at once. In production
-nobody gets a key that they did not ask for, and no key is shown: what is printed there ends up in a log."""
+"""The first start: what is fixed for good is written down, and a newcomer gets something that works at once. In
+production there is no demo customer, and no key is shown: what is printed there ends up in a log."""
 
 from pathlib import Path
 

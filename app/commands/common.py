@@ -35,6 +35,6 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     """What the work returns. Exits with 1 at an error that has been foreseen."""
     try:
         return uvloop.run(work)
-    except (TollgateError, AlreadyRunning, LookupError, UnsealError) as error:
+    except (TollgateError, AlreadyRunning, LookupError, SettingsError, UnsealError) as error:
         sys.stderr.write(f"{error}\n")
         raise typer.Exit(1) from None

@@ -116,9 +116,7 @@ def test_in_production_nobody_gets_a_key_that_nobody_asked_for(fleet: Fleet) -> 
 
 
 @pytest.mark.parametrize("own", ["TOLLGATE_DATABASE_URL", "TOLLGATE_REDIS_URL"])
-def test_one_of_the_two_is_production_already(
-    fleet: Fleet, own: str, tmp_path: Path, redis_server: RedisServer
-) -> None:
+def test_either_is_production(fleet: Fleet, own: str, tmp_path: Path, redis_server: RedisServer) -> None:
     """A file of SQLite elsewhere, or a Redis elsewhere: somebody has set this gateway up."""
     url = f"sqlite:///{tmp_path}/own.db" if own == "TOLLGATE_DATABASE_URL" else redis_server.url
     gateway = fleet.new("sqlite", TOLLGATE_WORKERS="1", **{own: url})
