@@ -6,7 +6,6 @@ from typing import Annotated
 import msgspec
 import typer
 
-from app.base.crypto import Sealer
 from app.base.database import Database
 from app.commands.apply import apply
 from app.commands.channel import channel
@@ -16,6 +15,7 @@ from app.commands.common import run as _run
 from app.commands.keys import keys
 from app.commands.prices import prices
 from app.commands.route import route
+from app.commands.secrets import secrets
 from app.commands.statements import statement
 from app.commands.verify import verify
 from app.first_start import Welcome, set_up
@@ -31,6 +31,7 @@ cli.add_typer(keys, name="keys")
 cli.add_typer(prices, name="prices")
 cli.add_typer(channel, name="channel")
 cli.add_typer(route, name="route")
+cli.add_typer(secrets, name="secrets")
 cli.command()(statement)
 cli.command()(apply)
 cli.command()(verify)
@@ -65,7 +66,7 @@ def migrate(as_json: AsJson = False) -> None:
         try:
             await migrate_schema(database)
             first = await set_up(database, settings)
-            await check_secret_key(database, Sealer(settings.secret_key))
+            await check_secret_key(database, settings.sealer())
         finally:
             await database.close()
         return first

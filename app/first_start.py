@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.ids import digest
 from app.base.money import NANO_PER_USD, parse_usd
@@ -44,7 +43,7 @@ async def set_up(database: Database, settings: Settings) -> Welcome | None:
         await write_installation(db, {"shards": str(settings.shards), "admin": digest(admin_key).hex()})
         await create_channel(
             db,
-            Sealer(settings.secret_key),
+            settings.sealer(),
             {
                 "name": "sandbox",
                 "provider": "sandbox",

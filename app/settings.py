@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from app.base.addresses import Network, read_network
+from app.base.crypto import Sealer
 from app.secret_settings import SettingsError, check_key, kept_secret, read_secret
 
 __all__ = ["Settings", "SettingsError", "load_settings", "start_logging"]
@@ -27,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_wait_disk: int = 0  # 1: the append-only file has to have it (WAITAOF, Redis 7.2)
     admin_key: str = ""  # empty: made at the first start, shown once
     secret_key: str = ""  # empty: made at the first start, kept in the data dir
+    old_secret_key: str = ""  # opens what was sealed before a rotation of the secret key; seals nothing
     workers: int = 0  # 0: one a core, four at most
     log_level: str = "info"
     shards: int = 64  # fixed at the first start
@@ -57,6 +59,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """A database or a Redis of the operator's own: nobody is trying things out, and the log is kept somewhere."""
         return bool(self.redis_url) or self.database_url not in ("", _database_url("", self.data_dir))
 
+    def sealer(self) -> Sealer:
+        return Sealer(self.secret_key, self.old_secret_key)
+
     @property
     def worker_count(self) -> int:
         return self.workers or min(os.cpu_count() or 1, 4)
@@ -82,7 +87,7 @@ _CHOICES = {
     "policy_no_usage": ("full", "free"),
     "policy_expired": ("full", "free"),
 }
-_SECRET = ("database_url", "redis_url", "admin_key", "secret_key")
+_SECRET = ("database_url", "redis_url", "admin_key", "secret_key", "old_secret_key")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 

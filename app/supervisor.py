@@ -16,7 +16,6 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.redis import connect, embedded_command, embedded_url
 from app.first_start import Welcome, set_up
@@ -165,7 +164,7 @@ async def _prepare(settings: Settings, welcome: Callable[[Welcome], None]) -> No
     try:
         await migrate(database)
         first = await set_up(database, settings)
-        await check_secret_key(database, Sealer(settings.secret_key))
+        await check_secret_key(database, settings.sealer())
     finally:
         await database.close()
     if first is not None:

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import LargeBinary, update
 
-import app.alerts.tables
-import app.catalog.tables  # noqa: F401 (its tables join the metadata)
+from app.alerts.tables import webhooks
 from app.alerts.webhooks import create_webhook
 from app.base.crypto import Sealer, UnsealError
 from app.base.database import Database, metadata
 from app.catalog.tables import channels
 from app.first_start import set_up
 from app.schema import migrate
-from app.sealed_rows import SEALED, check_secret_key
+from app.sealed_rows import SEALED, check_secret_key, seal_anew
 from app.settings import Settings
 
 KEY = "the secret key of this deployment, 1"
@@ -64,3 +63,32 @@ async def test_a_row_that_was_altered_is_named(database: Database) -> None:
     with pytest.raises(UnsealError, match="does not open 1 of the 2") as refused:
         await check_secret_key(database, Sealer(KEY))
     assert f"channels {channel_id}" in str(refused.value)
+
+
+async def test_both_keys_are_known_during_a_rotation(database: Database) -> None:
+    """Before it, a sealer with both opens what the old one sealed; after it, the new one alone opens everything."""
+    both = Sealer(OTHER_KEY, KEY)
+    await check_secret_key(database, both)
+    assert await seal_anew(database, both) == 2
+    await check_secret_key(database, both)
+    await check_secret_key(database, Sealer(OTHER_KEY))
+    with pytest.raises(UnsealError):
+        await check_secret_key(database, Sealer(KEY))
+
+
+async def test_a_rotation_that_was_done_may_be_done_again(database: Database) -> None:
+    """Whoever is not sure whether it ran runs it."""
+    both = Sealer(OTHER_KEY, KEY)
+    for _ in range(2):
+        assert await seal_anew(database, both) == 2
+    await check_secret_key(database, Sealer(OTHER_KEY))
+
+
+async def test_a_rotation_without_the_old_key_changes_nothing(database: Database) -> None:
+    """All or nothing: the last text is the one that can't be opened, and the first is as it was."""
+    async with database.write() as db:
+        await db.execute(update(webhooks).values(sealed_secret=b"altered"))
+    with pytest.raises(UnsealError):
+        await seal_anew(database, Sealer(OTHER_KEY, KEY))
+    with pytest.raises(UnsealError, match="does not open 1 of the 2"):
+        await check_secret_key(database, Sealer(KEY))

@@ -13,6 +13,7 @@ KEYS = ("TOLLGATE_ADMIN_KEY", "TOLLGATE_SECRET_KEY")
 SECRETS = (
     ("TOLLGATE_ADMIN_KEY", "admin_key", ADMIN_KEY),
     ("TOLLGATE_SECRET_KEY", "secret_key", "a secret key that comes from a file"),
+    ("TOLLGATE_OLD_SECRET_KEY", "old_secret_key", "short"),  # one of an earlier version may be, until it is rotated
     ("TOLLGATE_DATABASE_URL", "database_url", "postgresql+asyncpg://tollgate:secret@db/tollgate"),
     ("TOLLGATE_REDIS_URL", "redis_url", "redis://:secret@cache:6379/1"),
 )

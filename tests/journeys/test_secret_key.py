@@ -1,6 +1,9 @@
-"""The key that credentials are sealed with: a wrong one is told at the start."""
+"""The key that credentials are sealed with: a wrong one is told at the start, and it can be rotated."""
 
-from tests.gateway import Gateway
+import subprocess
+import sys
+
+from tests.gateway import ROOT, Gateway
 from tests.journeys.rough import OpenShop, works
 
 RIGHT = "the secret key of this deployment, 1"
@@ -44,3 +47,33 @@ def test_a_data_dir_that_lost_its_secret_says_so(open_shop: OpenShop) -> None:
     gateway.stop()
     (gateway.data_dir / "secret.key").unlink()
     assert "bring back the secret.key" in start_refused(gateway)
+
+
+def rotate(gateway: Gateway) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "app.cli", "secrets", "rotate"]
+    environ = gateway.process_environ
+    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_secret_key_is_rotated_while_the_gateway_serves(open_shop: OpenShop) -> None:
+    """With both keys, before the rotation and after it, and then without the old one, requests go on."""
+    shop = open_shop(TOLLGATE_SECRET_KEY=RIGHT, TOLLGATE_WORKERS="1")
+    gateway, vendor = shop.gateway, shop.vendor()
+    model, customer = shop.model(vendor), shop.customer()
+    assert "TOLLGATE_OLD_SECRET_KEY is not set" in rotate(gateway).stderr
+    gateway.stop()
+
+    gateway.environ |= {"TOLLGATE_SECRET_KEY": WRONG, "TOLLGATE_OLD_SECRET_KEY": RIGHT}
+    gateway.start()
+    assert works(customer, model)
+    done = rotate(gateway)
+    assert done.returncode == 0, done.stderr
+    another = shop.model(vendor)  # the catalogue is read anew
+    assert works(customer, model)
+    assert works(customer, another)
+    gateway.stop()
+
+    gateway.environ["TOLLGATE_OLD_SECRET_KEY"] = ""
+    gateway.start()
+    assert works(customer, model)
+    gateway.stop()
