@@ -8,7 +8,6 @@ from typing import Any
 from app.alerts.outbox import raise_alert
 from app.base.clock import monotonic_ms, now_ms
 from app.base.cluster import Address
-from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.ids import digest, made_at_ms, shard_of
 from app.base.receipt import NO_EXTRAS, Extras, Usage
@@ -63,7 +62,7 @@ class Books:
         self._told_of_redis = ""
         self._abandon_at_ms = 0
         self.wallets = Wallets(self.wire, self.shards, self.epochs)
-        self.sealer = Sealer(settings.secret_key)
+        self.sealer = settings.sealer()
         self._prices: dict[str, Prices] = {}
 
     async def open(self) -> None:

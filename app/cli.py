@@ -3,6 +3,7 @@
 import json
 from typing import Annotated
 
+import msgspec
 import typer
 
 from app.base.database import Database
@@ -14,11 +15,14 @@ from app.commands.common import run as _run
 from app.commands.keys import keys
 from app.commands.prices import prices
 from app.commands.route import route
+from app.commands.secrets import secrets
 from app.commands.statements import statement
 from app.commands.verify import verify
 from app.first_start import Welcome, set_up
+from app.private_files import keep_private
 from app.processes import run_bookkeeper
 from app.schema import migrate as migrate_schema
+from app.sealed_rows import check_secret_key
 from app.settings import Settings
 from app.supervisor import serve as supervise
 
@@ -27,6 +31,7 @@ cli.add_typer(keys, name="keys")
 cli.add_typer(prices, name="prices")
 cli.add_typer(channel, name="channel")
 cli.add_typer(route, name="route")
+cli.add_typer(secrets, name="secrets")
 cli.command()(statement)
 cli.command()(apply)
 cli.command()(verify)
@@ -38,44 +43,56 @@ def serve(
 ) -> None:
     """Migrate, then serve in the foreground: workers, bookkeeper and, unless TOLLGATE_REDIS_URL is set, Redis."""
     settings = _settings()
+    keep_private(settings)
     _run(supervise(settings, lambda welcome: _greet(settings, welcome), with_bookkeeper=not without_bookkeeper))
 
 
 @cli.command()
 def bookkeeper() -> None:
     """Post receipts from Redis into the database, until SIGTERM. `serve` runs one already."""
-    _run(run_bookkeeper(_settings()))
+    settings = _settings()
+    keep_private(settings)
+    _run(run_bookkeeper(settings))
 
 
 @cli.command()
 def migrate(as_json: AsJson = False) -> None:
     """Bring the database to this version's schema; a first start's keys are printed once."""
     settings = _settings()
+    keep_private(settings)
 
     async def work() -> Welcome | None:
         database = Database(settings.database_url)
         try:
             await migrate_schema(database)
-            return await set_up(database, settings)
+            first = await set_up(database, settings)
+            await check_secret_key(database, settings.sealer())
         finally:
             await database.close()
+        return first
 
     welcome = _run(work())
     if welcome is not None and not as_json:
         _greet(settings, welcome)
     if as_json:
-        keys = {} if welcome is None else {"admin_key": welcome.admin_key, "demo_key": welcome.demo_key}
+        keys = {} if welcome is None else msgspec.to_builtins(welcome, enc_hook=str)
         print(json.dumps({"migrated": True, "first_start": welcome is not None, **keys}))
 
 
 def _greet(settings: Settings, welcome: Welcome) -> None:
     """Shown once, at the first start."""
     address = f"http://{settings.host}:{settings.port}"
-    console.print("\n[bold]Tollgate is set up.[/bold] These secrets are shown this once.\n")
+    shown_once = " These secrets are shown this once." if welcome.admin_key or welcome.demo_key else ""
+    console.print(f"\n[bold]Tollgate is set up.[/bold]{shown_once}\n")
     if welcome.admin_key is not None:
         console.print(f"  admin key       {welcome.admin_key}")
-    console.print(f"  demo customer   {welcome.demo_key}   (5.00 USD of credit)")
+    if welcome.admin_key_file is not None:
+        console.print(f"  admin key       in {welcome.admin_key_file}, which its owner alone may read")
+    if welcome.demo_key is not None:
+        console.print(f"  demo customer   {welcome.demo_key}   (5.00 USD of credit)")
     console.print(f"  console         {address}/console\n")
+    if welcome.demo_key is None:
+        return
     console.print("Try it:\n")
     print(
         f"curl {address}/v1/chat/completions \\\n"

@@ -1,10 +1,11 @@
-"""The first start: what is fixed for good is written down, and a newcomer gets something that works at once."""
+"""The first start: what is fixed for good is written down, and a newcomer gets something that works at once. In
+production there is no demo customer, and no key is shown: what is printed there ends up in a log."""
 
-import secrets
+from pathlib import Path
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.ids import digest
 from app.base.money import NANO_PER_USD, parse_usd
@@ -15,6 +16,7 @@ from app.catalog.offers import create_channel, put_model
 from app.catalog.pricing import Prices
 from app.catalog.records import Timeouts
 from app.ledger.journal import add_credit, open_wallet
+from app.secret_settings import kept_secret, new_secret
 from app.settings import Settings
 
 __all__ = ["Welcome", "set_up"]
@@ -24,10 +26,12 @@ _SANDBOX_PRICES = Prices(input=NANO_PER_USD, output=2 * NANO_PER_USD)
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """What a first start shows, once. `admin_key` is None where the environment sets it."""
+    """What a first start shows, once. `admin_key` is None where the environment sets it, and in production, where
+    `admin_key_file` holds the one that was made; `demo_key` is None in production."""
 
-    admin_key: str | None
-    demo_key: str
+    admin_key: str | None = None
+    admin_key_file: Path | None = None
+    demo_key: str | None = None
 
 
 async def set_up(database: Database, settings: Settings) -> Welcome | None:
@@ -35,11 +39,11 @@ async def set_up(database: Database, settings: Settings) -> Welcome | None:
     async with database.write() as db:
         if await read_installation(db):
             return None
-        admin_key = settings.admin_key or f"tga-{secrets.token_urlsafe(32)}"
+        admin_key, welcome = _admin_key(settings)
         await write_installation(db, {"shards": str(settings.shards), "admin": digest(admin_key).hex()})
         await create_channel(
             db,
-            Sealer(settings.secret_key),
+            settings.sealer(),
             {
                 "name": "sandbox",
                 "provider": "sandbox",
@@ -63,8 +67,26 @@ async def set_up(database: Database, settings: Settings) -> Welcome | None:
             },
             _SANDBOX_PRICES,
         )
-        account = await create_account(db, "demo")
-        await open_wallet(db, account.id)
-        await add_credit(db, account.id, _DEMO_CREDIT, "demo credit", "demo")
-        _, demo_key = await create_key(db, account.id, {"name": "demo"})
-    return Welcome(None if settings.admin_key else admin_key, demo_key)
+        if not settings.is_production:
+            welcome = msgspec.structs.replace(welcome, demo_key=await _create_demo(db))
+    return welcome
+
+
+def _admin_key(settings: Settings) -> tuple[str, Welcome]:
+    """The operator's key, and where the operator learns it."""
+    if settings.admin_key:
+        return settings.admin_key, Welcome()
+    if not settings.is_production:
+        made = f"tga-{new_secret()}"
+        return made, Welcome(admin_key=made)
+    file = settings.data_dir / "admin.key"
+    return kept_secret(file, f"the admin key in {file}"), Welcome(admin_key_file=file)
+
+
+async def _create_demo(db: AsyncConnection) -> str:
+    """A customer with credit; the secret of its key."""
+    account = await create_account(db, "demo")
+    await open_wallet(db, account.id)
+    await add_credit(db, account.id, _DEMO_CREDIT, "demo credit", "demo")
+    _, demo_key = await create_key(db, account.id, {"name": "demo"})
+    return demo_key

@@ -14,7 +14,6 @@ from litestar.types import Receive, Scope, Send
 from redis.exceptions import RedisError
 
 from app.base.errors import ServiceUnavailable
-from app.base.guesses import Guesses
 from app.books import Books
 from app.console.accounts import AccountsController
 from app.console.apply import ApplyController
@@ -22,6 +21,7 @@ from app.console.books import BooksController
 from app.console.channels import ChannelsController
 from app.console.corrections import CorrectionsController
 from app.console.events import ChannelEventsController
+from app.console.guesses import OperatorGuesses
 from app.console.health import HealthController
 from app.console.journal import JournalController
 from app.console.keys import AccountKeysController, KeysController
@@ -77,7 +77,7 @@ def create_app(books: Books) -> App:
         sealer=books.sealer,
         wallets=books.wallets,
         admin_digest=books.admin_digest,
-        guesses=Guesses(),
+        guesses=OperatorGuesses(),
         trusted_proxies=books.settings.trusted_networks,
         default_base_urls={name: provider.base_url for name, provider in PROVIDERS.items()},
         announce=worker.announce,

@@ -16,9 +16,10 @@ from collections.abc import Callable, Generator
 import uvloop
 
 from app.base.addresses import read_network
+from app.base.crypto import UnsealError
 from app.base.errors import TollgateError
 from app.books import make_bookkeeper, open_books
-from app.settings import Settings, load_settings, start_logging
+from app.settings import Settings, SettingsError, load_settings, start_logging
 
 __all__ = ["run_bookkeeper", "run_worker"]
 
@@ -113,7 +114,11 @@ def _raise_file_limit() -> None:
 
 
 def main(words: list[str]) -> int:
-    settings = load_settings()
+    try:
+        settings = load_settings()
+    except SettingsError as error:  # the file of a secret has changed since the start
+        sys.stderr.write(f"{error}\n")
+        return 2
     start_logging(settings)
     _raise_file_limit()
     try:
@@ -124,7 +129,7 @@ def main(words: list[str]) -> int:
                 uvloop.run(run_bookkeeper(settings, int(supervisor)))
             case _:
                 return 2
-    except (TollgateError, LookupError) as error:
+    except (TollgateError, LookupError, UnsealError) as error:
         logging.getLogger("tollgate").error("%s", error)
         return 1
     return 0

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,16 +9,15 @@ from pathlib import Path
 import msgspec
 
 from app.base.addresses import Network, read_network
+from app.base.crypto import Sealer
+from app.secret_settings import SettingsError, check_key, kept_secret, read_secret
 
 __all__ = ["Settings", "SettingsError", "load_settings", "start_logging"]
 
 
-class SettingsError(Exception):
-    """A variable of the environment has a value that can't be used; the text names it."""
-
-
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the deployment decides. Every field `x` comes from `TOLLGATE_X`."""
+    """What the deployment decides. Every field `x` comes from `TOLLGATE_X`, or, where it is secret, from the file that
+    `TOLLGATE_X_FILE` names."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -30,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_wait_disk: int = 0  # 1: the append-only file has to have it (WAITAOF, Redis 7.2)
     admin_key: str = ""  # empty: made at the first start, shown once
     secret_key: str = ""  # empty: made at the first start, kept in the data dir
+    old_secret_key: str = ""  # opens what was sealed before a rotation of the secret key; seals nothing
     workers: int = 0  # 0: one a core, four at most
     log_level: str = "info"
     shards: int = 64  # fixed at the first start
@@ -57,6 +56,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return not self.redis_url
 
     @property
+    def is_production(self) -> bool:
+        """A database or a Redis of the operator's own: nobody is trying things out, and the log is kept somewhere."""
+        return bool(self.redis_url) or self.database_url not in ("", _database_url("", self.data_dir))
+
+    def sealer(self) -> Sealer:
+        return Sealer(self.secret_key, self.old_secret_key)
+
+    @property
     def worker_count(self) -> int:
         return self.workers or min(os.cpu_count() or 1, 4)
 
@@ -82,6 +89,7 @@ _CHOICES = {
     "policy_no_usage": ("full", "free"),
     "policy_expired": ("full", "free"),
 }
+_SECRET = ("database_url", "redis_url", "admin_key", "secret_key", "old_secret_key")
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -90,7 +98,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     values: dict[str, object] = {}
     for field in msgspec.structs.fields(Settings):
         name = f"TOLLGATE_{field.name.upper()}"
-        if text := environ.get(name):
+        if text := read_secret(environ, name) if field.name in _SECRET else environ.get(name):
             values[field.name] = _parse(name, text, field.name)
     settings = Settings(**values)  # type: ignore[arg-type]
     if settings.log_level not in _LOG_LEVELS:
@@ -99,12 +107,15 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         _ = settings.trusted_networks
     except ValueError:
         raise SettingsError("TOLLGATE_TRUSTED_PROXIES must be networks such as 10.0.0.0/8,2001:db8::1") from None
+    for key in ("admin_key", "secret_key"):
+        if getattr(settings, key):
+            check_key(f"TOLLGATE_{key.upper()}", getattr(settings, key))
     data_dir = settings.data_dir.resolve()
     return msgspec.structs.replace(
         settings,
         data_dir=data_dir,
         database_url=_database_url(settings.database_url, data_dir),
-        secret_key=settings.secret_key or _kept_secret(data_dir),
+        secret_key=settings.secret_key or _kept_secret_key(data_dir),
     )
 
 
@@ -137,21 +148,9 @@ def _database_url(url: str, data_dir: Path) -> str:
     raise SettingsError("TOLLGATE_DATABASE_URL must start with postgresql:// or sqlite://")
 
 
-def _kept_secret(data_dir: Path) -> str:
-    """The secret of the data dir, made by whoever comes first: linking is atomic, so that two starts agree on one."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    kept = data_dir / "secret.key"
-    if not kept.exists():
-        draft = data_dir / f".secret.{os.getpid()}"
-        draft.touch(mode=0o600)
-        draft.write_text(secrets.token_urlsafe(32))
-        try:
-            kept.hardlink_to(draft)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-    return kept.read_text().strip()
+def _kept_secret_key(data_dir: Path) -> str:
+    file = data_dir / "secret.key"
+    return kept_secret(file, f"the secret in {file}, used while TOLLGATE_SECRET_KEY is unset,")
 
 
 def start_logging(settings: Settings) -> None:

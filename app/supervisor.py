@@ -20,6 +20,7 @@ from app.base.database import Database
 from app.base.redis import connect, embedded_command, embedded_url
 from app.first_start import Welcome, set_up
 from app.schema import migrate
+from app.sealed_rows import check_secret_key
 from app.settings import Settings
 
 __all__ = ["AlreadyRunning", "serve"]
@@ -39,7 +40,8 @@ class AlreadyRunning(Exception):
 
 
 async def serve(settings: Settings, welcome: Callable[[Welcome], None], *, with_bookkeeper: bool = True) -> None:
-    """Runs until SIGTERM or SIGINT. Raises AlreadyRunning, and ServiceUnavailable where the database is away."""
+    """Runs until SIGTERM or SIGINT. Raises AlreadyRunning, ServiceUnavailable where the database is away, and
+    UnsealError where the secret key is not the one that its rows were sealed with."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -162,6 +164,7 @@ async def _prepare(settings: Settings, welcome: Callable[[Welcome], None]) -> No
     try:
         await migrate(database)
         first = await set_up(database, settings)
+        await check_secret_key(database, settings.sealer())
     finally:
         await database.close()
     if first is not None:

@@ -9,6 +9,7 @@ import msgspec
 import redis.asyncio as redis
 from litestar import Litestar
 
+from app.base.crypto import UnsealError
 from app.base.errors import ServiceUnavailable
 from app.base.events import announce, follow
 from app.base.guesses import Guesses
@@ -126,8 +127,8 @@ class Worker:
         async with self._reading:  # one at a time: the last to be read is the last that stands
             try:
                 self.snapshot = await load_snapshot(self.books.database, self.books.sealer)
-            except ServiceUnavailable:
-                log.warning("the catalogue could not be read: what is known of it stands, and it is tried again")
+            except (ServiceUnavailable, UnsealError) as error:
+                log.warning("the catalogue is not read: what is known of it stands, and it is tried again: %s", error)
                 self._is_stale = True
             else:
                 self._is_stale = False

@@ -18,7 +18,7 @@ ROUNDS = 4
 
 @pytest.fixture
 def houses(fleet: Fleet) -> Iterator[list[Gateway]]:
-    same = {"TOLLGATE_SECRET_KEY": "the same everywhere", "TOLLGATE_WORKERS": "1"}
+    same = {"TOLLGATE_SECRET_KEY": "the same secret key on every machine", "TOLLGATE_WORKERS": "1"}
     first = fleet.new("postgres", **same)
     same |= {name: first.environ[name] for name in ("TOLLGATE_DATABASE_URL", "TOLLGATE_REDIS_URL")}
     found = [first, *(fleet.new("postgres", **same) for _ in range(2))]

@@ -17,10 +17,14 @@ class UnsealError(Exception):
 
 
 class Sealer:
-    """Seals and opens short secrets. `context` (the row's id) is bound in, so that sealed texts cannot be swapped."""
+    """Seals and opens short secrets. `context` (the row's id) is bound in, so that sealed texts cannot be swapped.
 
-    def __init__(self, secret_key: str) -> None:
-        self._cipher = AESGCM(hashlib.sha256(b"tollgate credentials\0" + secret_key.encode()).digest())
+    What was sealed under `old_key` is opened too, until a rotation is done; nothing is sealed under it.
+    """
+
+    def __init__(self, secret_key: str, old_key: str = "") -> None:
+        self._cipher = _cipher(secret_key)
+        self._old_cipher = _cipher(old_key) if old_key else None
 
     def seal(self, plain: bytes, context: str) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
@@ -29,9 +33,22 @@ class Sealer:
     def open(self, sealed: bytes, context: str) -> bytes:
         """Raises UnsealError."""
         try:
-            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
-        except (InvalidTag, ValueError) as error:  # ValueError: too short to hold a nonce
-            raise UnsealError("credentials were sealed with another TOLLGATE_SECRET_KEY") from error
+            return _decrypt(self._cipher, sealed, context)
+        except UnsealError:
+            if self._old_cipher is None:
+                raise
+        return _decrypt(self._old_cipher, sealed, context)
+
+
+def _cipher(key: str) -> AESGCM:
+    return AESGCM(hashlib.sha256(b"tollgate credentials\0" + key.encode()).digest())
+
+
+def _decrypt(cipher: AESGCM, sealed: bytes, context: str) -> bytes:
+    try:
+        return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context.encode())
+    except (InvalidTag, ValueError) as error:  # ValueError: too short to hold a nonce
+        raise UnsealError("credentials were sealed with another TOLLGATE_SECRET_KEY") from error
 
 
 class Secret:

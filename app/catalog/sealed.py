@@ -8,7 +8,7 @@ import msgspec
 from app.base.crypto import Sealer, Secret
 from app.catalog.records import Credential, Shaping, VendorLimits
 
-__all__ = ["open_credentials", "open_shaping", "seal_credentials", "seal_shaping"]
+__all__ = ["open_credentials", "open_shaping", "seal_credentials", "seal_shaping", "shaping_context"]
 
 
 class _Kept(msgspec.Struct, omit_defaults=True):
@@ -49,15 +49,15 @@ def open_credentials(sealer: Sealer, channel_id: str, sealed: bytes) -> tuple[Cr
 
 def seal_shaping(sealer: Sealer, channel_id: str, shaping: Shaping) -> bytes | None:
     """None where there is none."""
-    return None if shaping == Shaping() else sealer.seal(msgspec.json.encode(shaping), _context(channel_id))
+    return None if shaping == Shaping() else sealer.seal(msgspec.json.encode(shaping), shaping_context(channel_id))
 
 
 def open_shaping(sealer: Sealer, channel_id: str, sealed: bytes | None) -> Shaping:
     """Raises UnsealError."""
-    return Shaping() if sealed is None else _shaping.decode(sealer.open(sealed, _context(channel_id)))
+    return Shaping() if sealed is None else _shaping.decode(sealer.open(sealed, shaping_context(channel_id)))
 
 
-def _context(channel_id: str) -> str:
+def shaping_context(channel_id: str) -> str:
     """Not the credentials': neither can be put in the other's place."""
     return f"{channel_id}/shaping"
 

@@ -12,7 +12,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.errors import InvalidField
 from app.base.events import announce
@@ -63,7 +62,7 @@ async def _apply(settings: Settings, declared: Declared, *, dry_run: bool, expec
         async with database.read() as db:
             if not await read_installation(db):
                 raise LookupError("this database has no Tollgate in it yet: run `tollgate serve` or `tollgate migrate`")
-        sealer = Sealer(settings.secret_key)
+        sealer = settings.sealer()
         done = await apply_declared(database, sealer, urls, declared, dry_run=dry_run, expected=expected)
     finally:
         await database.close()

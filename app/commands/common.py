@@ -8,6 +8,7 @@ import typer
 import uvloop
 from rich.console import Console
 
+from app.base.crypto import UnsealError
 from app.base.errors import TollgateError
 from app.settings import Settings, SettingsError, load_settings, start_logging
 from app.supervisor import AlreadyRunning
@@ -34,6 +35,6 @@ def run(work: Coroutine[Any, Any, Any]) -> Any:
     """What the work returns. Exits with 1 at an error that has been foreseen."""
     try:
         return uvloop.run(work)
-    except (TollgateError, AlreadyRunning, LookupError) as error:
+    except (TollgateError, AlreadyRunning, LookupError, SettingsError, UnsealError) as error:
         sys.stderr.write(f"{error}\n")
         raise typer.Exit(1) from None

@@ -13,7 +13,6 @@ from rich.markup import escape
 from rich.table import Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.errors import InvalidField
 from app.base.events import announce
@@ -83,7 +82,7 @@ async def _import(settings: Settings, listed: PriceFile, wish: ImportWish, *, ap
         async with opened as db:
             if not await read_installation(db):
                 raise LookupError("this database has no Tollgate in it yet: run `tollgate serve` or `tollgate migrate`")
-            done = await import_prices(db, Sealer(settings.secret_key), listed, wish, apply=apply)
+            done = await import_prices(db, settings.sealer(), listed, wish, apply=apply)
     finally:
         await database.close()
     if apply:

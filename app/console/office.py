@@ -9,9 +9,9 @@ from app.base.addresses import Network
 from app.base.crypto import Sealer
 from app.base.database import Database
 from app.base.errors import InvalidField
-from app.base.guesses import Guesses
 from app.base.ids import made_at_ms
 from app.catalog.records import Channel, Credential
+from app.console.guesses import OperatorGuesses
 from app.ledger.debits import Taken
 from app.quota.wallets import Wallets
 
@@ -59,7 +59,7 @@ class Office(msgspec.Struct, frozen=True, kw_only=True):
     sealer: Sealer
     wallets: Wallets
     admin_digest: bytes
-    guesses: Guesses  # of its key, and of operators' tokens
+    guesses: OperatorGuesses
     trusted_proxies: tuple[Network, ...]
     default_base_urls: dict[str, str | None]  # by provider; None: a channel must name its own
     announce: Callable[[str], Awaitable[None]]

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from app.settings import Settings, SettingsError, load_settings
+from tests.gateway import ADMIN_KEY
+
+SECRET_KEY = "the secret key of this deployment"
 
 
 def _load(data_dir: Path, **variables: str) -> Settings:
@@ -32,8 +35,8 @@ def test_without_variables_everything_is_in_the_data_dir(tmp_path: Path) -> None
         ("TOLLGATE_HOST", "0.0.0.0", "host", "0.0.0.0"),
         ("TOLLGATE_PORT", "9000", "port", 9000),
         ("TOLLGATE_REDIS_URL", "redis://cache:6379/1", "redis_url", "redis://cache:6379/1"),
-        ("TOLLGATE_ADMIN_KEY", "adm", "admin_key", "adm"),
-        ("TOLLGATE_SECRET_KEY", "sec", "secret_key", "sec"),
+        ("TOLLGATE_ADMIN_KEY", ADMIN_KEY, "admin_key", ADMIN_KEY),
+        ("TOLLGATE_SECRET_KEY", SECRET_KEY, "secret_key", SECRET_KEY),
         ("TOLLGATE_WORKERS", "7", "worker_count", 7),
         ("TOLLGATE_LOG_LEVEL", "DEBUG", "log_level", "debug"),
         ("TOLLGATE_SHARDS", "16", "shards", 16),
@@ -85,7 +88,7 @@ def test_a_data_dir_keeps_its_secret(tmp_path: Path) -> None:
 
 def test_a_secret_of_ones_own_leaves_no_file(tmp_path: Path) -> None:
     """What is set in the environment is not written down."""
-    _load(tmp_path, TOLLGATE_SECRET_KEY="mine")
+    _load(tmp_path, TOLLGATE_SECRET_KEY=SECRET_KEY)
     assert list(tmp_path.iterdir()) == []
 
 
