@@ -13,6 +13,7 @@ from app.base.clock import monotonic_ms, now_ms
 from app.base.errors import VendorRefused
 from app.catalog.records import Channel
 from app.proxy.records import Order, Pick, Usage
+from app.proxy.relay.channel_faults import channel_fault
 from app.proxy.relay.dialects.openai_answer import BrokenAnswer, PlainAnswer, read_plain
 from app.proxy.relay.dialects.openai_usage import UsageRules
 from app.proxy.relay.sse import EventTooLarge
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 class AttemptFailed(Exception):
     """`error` is for the receipt. `refusal` is what the customer is told where the vendor found fault with the request
-    itself, `is_overflow` that the fault was its length."""
+    itself, `is_overflow` that the fault was its length. `is_unfit`: the fault was the channel's, see `Outcome`."""
 
     def __init__(
         self,
@@ -40,12 +41,14 @@ class AttemptFailed(Exception):
         retry_after_ms: int | None = None,
         refusal: VendorRefused | None = None,
         is_overflow: bool = False,
+        is_unfit: bool = False,
     ) -> None:
         super().__init__(error)
         self.error = error
         self.retry_after_ms = retry_after_ms
         self.refusal = refusal
         self.is_overflow = is_overflow
+        self.is_unfit = is_unfit
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -90,6 +93,8 @@ class Attempt(ABC, Generic[T]):
         refusal = read_refusal(status, body, self.pick.channel, self._order.model)
         if is_overflow(status, body):
             return AttemptFailed("prompt too long", refusal=refusal, is_overflow=True)
+        if (fault := channel_fault(status, body)) is not None:
+            return AttemptFailed(fault, is_unfit=True)
         return AttemptFailed("refused", refusal=refusal)
 
 
