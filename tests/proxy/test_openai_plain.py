@@ -166,3 +166,15 @@ def test_half_a_character_breaks_no_answer(model: str) -> None:
     answer = read_plain(body, "small")
     assert answer.output == "a\ufffd"
     assert rb"\ud83c" in answer.body
+
+
+@pytest.mark.parametrize("model", ["small", "vendor"])
+def test_half_a_character_is_passed_on_where_the_usage_is_rewritten(model: str) -> None:
+    """Also under another name of the model, after its fields were read one by one."""
+    body = rb'{"x":{},"choices":[{"message":{"content":"a\ud83c"}},{"message":{"content":"\udf89"}}],"model":"%b"}'
+    answer = read_plain(body % model.encode(), "small")
+    shown = shown_body(answer, Usage(input_tokens=1, output_tokens=2))
+    assert rb'"a\ud83c"' in shown
+    assert rb'"\udf89"' in shown
+    assert b'"model":"small"' in shown
+    assert b'"completion_tokens":2' in shown

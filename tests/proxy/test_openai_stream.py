@@ -312,11 +312,18 @@ def test_half_a_character_cuts_no_stream(model: str, wants_usage: bool) -> None:
     assert reader.output == "a\ufffda\ufffd"
 
 
-def test_half_a_character_in_a_chunk_that_is_rewritten() -> None:
-    """There it is shown as U+FFFD: the rest of the chunk arrives."""
-    raw = rb'{"choices":[{"delta":{"content":"a\\ud83c\ud83c \ud83c\udf88"}}],"usage":{"prompt_tokens":1}}'
-    shown = _shown(_reader().read(raw))
-    assert shown["choices"][0]["delta"]["content"] == "a\\ud83c\ufffd \U0001f388"
+@pytest.mark.parametrize("wants_usage", [True, False])
+@pytest.mark.parametrize("model", [b"", b',"model":"vendor"', b',"x":{"model":"v"},"model":"vendor"'])
+def test_half_a_character_in_a_chunk_that_is_rewritten(model: bytes, wants_usage: bool) -> None:
+    """Whatever else is changed in it, all texts keep their escapes."""
+    choices = rb'"choices":[{"delta":{"content":"a\\ud83c\ud83c \ud83c\udf88"}}]'
+    raw = rb'{"\udf88":"\uDF88",%b%b,"usage":{"prompt_tokens":1}}' % (choices, model)
+    reader = _reader(wants_usage)
+    shown = reader.read(raw).data
+    assert choices in shown
+    assert rb'"\udf88":"\udf88"' in shown.lower()
+    assert b"vendor" not in shown
+    assert reader.output == "a\\ud83c\ufffd \U0001f388"
 
 
 _STREAM = b"".join(

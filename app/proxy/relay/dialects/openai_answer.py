@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Raw
 
 from app.proxy.records import Usage
+from app.proxy.relay.dialects.openai_json import edited, has_halves, with_whole_characters
 from app.proxy.relay.dialects.openai_text import Said, says, texts
 from app.proxy.relay.dialects.openai_usage import OPENAI_RULES, SentUsage, UsageRules, read_usage, usage_fields
 
@@ -68,15 +69,9 @@ class Frame(msgspec.Struct, frozen=True):
 
 
 _BACKSLASH = 0x5C
-_surrogate = re.compile(rb"\\u[dD][89a-fA-F]")
-# An escaped backslash, a whole pair, or a half.
-_escape = re.compile(
-    rb"\\(?:\\|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2}))"
-)
 _tier_name = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 _answer = msgspec.json.Decoder(_Answer)
-_fields = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
 
@@ -256,14 +251,10 @@ class StreamReader:
     def _shown(self, payload: bytes, chunk: _Answer, *, has_usage: bool) -> bytes:
         if not has_usage and (self._wants_usage or chunk.usage is _ABSENT):
             return _renamed(payload, chunk.model, self._public_model)
-        fields = _fields_of(payload)
-        if chunk.model is not None:
-            fields["model"] = self._public_model
+        changes: dict[str, object] = {} if chunk.model is None else {"model": self._public_model}
         if self._wants_usage:
-            fields["usage"] = None  # as OpenAI has it in every chunk but the last
-        else:
-            fields.pop("usage", None)
-        return _encode(fields)
+            return edited(payload, changes | {"usage": None})  # as OpenAI has it in every chunk but the last
+        return edited(payload, changes, dropped=("usage",))
 
 
 def _is_billed(sent: SentUsage | None, billed: Usage) -> bool:
@@ -272,9 +263,7 @@ def _is_billed(sent: SentUsage | None, billed: Usage) -> bool:
 
 
 def _with_usage(body: bytes, billed: Usage) -> bytes:
-    fields = _fields_of(body)
-    fields["usage"] = usage_fields(billed)
-    return _encode(fields)
+    return edited(body, {"usage": usage_fields(billed)})
 
 
 def _renamed(body: bytes, model: str | None, public_model: str) -> bytes:
@@ -291,22 +280,13 @@ def _renamed(body: bytes, model: str | None, public_model: str) -> bytes:
             and body[at - 1] != _BACKSLASH
         ):
             return b"%b%b%b" % (body[:end], _encode(public_model), body[end + len(name) :])
-    fields = _fields_of(body)
-    fields["model"] = public_model
-    return _encode(fields)
+    return edited(body, {"model": public_model})
 
 
 def _one_line(payload: bytes) -> bytes:
     """JSON over several lines would break an event apart. A line break in JSON is white space: in a text it is
     escaped."""
     return payload.replace(b"\n", b" ")
-
-
-def _fields_of(body: bytes) -> dict[str, Any]:
-    try:
-        return dict(_fields.decode(body))
-    except msgspec.DecodeError:  # as in `_decode`, which has read it before
-        return dict(_fields.decode(_with_whole_characters(body)))
 
 
 def _decode(body: bytes) -> _Answer:
@@ -321,9 +301,9 @@ def _decode(body: bytes) -> _Answer:
 
 def _decode_halves(body: bytes) -> _Answer:
     """What the decoder refuses may have halves of characters in it. Raises BrokenAnswer where it is no answer."""
-    if _surrogate.search(body) is not None:
+    if has_halves(body):
         with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return _answer.decode(_with_whole_characters(body))
+            return _answer.decode(with_whole_characters(body))
     raise BrokenAnswer("answer is not a completion" if body.strip() else "empty answer")
 
 
@@ -333,9 +313,3 @@ def _tier(answer: _Answer) -> str | None:
     if tier is None:
         return None
     return tier if isinstance(tier, str) and _tier_name.fullmatch(tier) else None
-
-
-def _with_whole_characters(body: bytes) -> bytes:
-    """Vendors that cut a text between two escapes of one character (`\\ud83c`, `\\udf88`) send halves that our decoder
-    refuses: each is read as U+FFFD. Where the event is passed on as it came, the customer can still join them."""
-    return _escape.sub(lambda found: b"\\ufffd" if found["half"] else found[0], body)
