@@ -359,3 +359,14 @@ async def test_a_refusal_of_the_channel_is_not_the_requests(
     assert delivered.output == "second and more"
     assert told(delivered) == [("chn_1", error), ("chn_2", None)]
     assert (plan.outcomes["chn_1"].error, plan.outcomes["chn_1"].is_unfit) == (error, True)
+
+
+async def test_a_vendor_may_say_created(bench: Bench, stream: bool) -> None:
+    """201, as some frameworks have it for every POST; a byte order mark comes before the answer."""
+    mark = b"\xef\xbb\xbf"
+    events = mark + b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    whole = mark + b'{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}'
+    plan = bench.plan(says(201, events if stream else whole))
+    delivered = await bench.ask(plan, stream)
+    assert (delivered.output, delivered.finish_reason, delivered.http_status) == ("Hi", "stop", 200)
+    assert plan.errors == {"chn_1": None}

@@ -44,6 +44,6 @@ def reason_of(outcome: Outcome) -> str:
     """In words for the operator, without anything that the vendor said."""
     if outcome.is_unfit:
         return f"HTTP {outcome.http_status}: {outcome.error}"
-    if outcome.http_status not in (None, 200):
+    if outcome.http_status not in (None, 200, 201):
         return f"HTTP {outcome.http_status}"
     return outcome.error or "no error"

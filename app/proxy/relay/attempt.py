@@ -19,7 +19,7 @@ from app.proxy.relay.dialects.openai_usage import UsageRules
 from app.proxy.relay.sse import EventTooLarge
 from app.proxy.relay.stream import LiveStream, read_whole
 from app.proxy.relay.upstream import Call, Opened, Transport, UpstreamFault
-from app.proxy.relay.verdict import is_overflow, is_refusal, read_refusal, retry_after_ms
+from app.proxy.relay.verdict import is_answer, is_overflow, is_refusal, read_refusal, retry_after_ms
 
 __all__ = ["DEADLINE", "Attempt", "AttemptFailed", "PlainAttempt", "Request", "StreamAttempt", "has_passed"]
 
@@ -87,7 +87,7 @@ class Attempt(ABC, Generic[T]):
         """The answer is not wanted any more."""
 
     def _status_failure(self, status: int, body: bytes, wait: str | None, wait_ms: str | None) -> AttemptFailed:
-        """A status other than 200. `body` is needed only where it refuses the request."""
+        """A status that is no answer's. `body` is needed only where it refuses the request."""
         if not is_refusal(status):
             return AttemptFailed("status", retry_after_ms=retry_after_ms(wait, wait_ms, now_ms()))
         refusal = read_refusal(status, body, self.pick.channel, self._order.model)
@@ -118,7 +118,7 @@ class PlainAttempt(Attempt[PlainAnswer]):
         except TimeoutError:
             raise AttemptFailed(DEADLINE) from None
         self.http_status = plain.status
-        if plain.status != 200:
+        if not is_answer(plain.status):
             raise self._status_failure(plain.status, plain.body, plain.retry_after, plain.retry_after_ms)
         try:
             answer = read_plain(plain.body, self._order.model, request.usage_rules)
@@ -143,7 +143,7 @@ class StreamAttempt(Attempt[LiveStream]):
             async with asyncio.timeout_at(self._content_by()):
                 opened = await request.transport.open(request.call)
                 self.http_status = opened.status
-                if opened.status != 200:
+                if not is_answer(opened.status):
                     body = await read_whole(opened) if is_refusal(opened.status) else b""
                     raise self._status_failure(opened.status, body, opened.retry_after, opened.retry_after_ms)
                 stream = LiveStream(self._order, channel, opened, request.usage_rules)

@@ -7,12 +7,13 @@ the customer can still join them.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
-__all__ = ["edited", "has_halves", "with_whole_characters"]
+__all__ = ["edited", "has_halves", "rewritten", "with_whole_characters"]
 
 _surrogate = re.compile(rb"\\u[dD][89a-fA-F]")
 # An escaped backslash, a whole pair, or a half.
@@ -38,17 +39,26 @@ def with_whole_characters(body: bytes) -> bytes:
 
 
 def edited(body: bytes, changes: Mapping[str, object], dropped: Iterable[str] = ()) -> bytes:
-    """The JSON object `body`, which has been read before, with these fields and without those. The values of all others
-    keep their bytes. Raises msgspec.DecodeError where it is none."""
+    """The JSON object `body`, which has been read before, with these fields and without those. Raises
+    msgspec.DecodeError where it is none."""
+
+    def change(fields: dict[str, Any]) -> None:
+        for name in dropped:
+            fields.pop(name, None)
+        fields.update(changes)
+
+    return rewritten(body, change)
+
+
+def rewritten(body: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
+    """The JSON object `body` after a change of its fields. Values that are not changed keep their bytes. Raises
+    msgspec.DecodeError where it is none, and what `change` raises."""
     try:
-        fields: dict[str, object] = dict(_fields.decode(body))
+        fields: dict[str, Any] = dict(_fields.decode(body))
     except msgspec.DecodeError:
         hidden = _escape.sub(lambda found: _HIDING + found["half"] if found["half"] else found[0], body)
-        return _hidden.sub(rb"\\u", _changed(dict(_fields.decode(hidden)), changes, dropped))
-    return _changed(fields, changes, dropped)
-
-
-def _changed(fields: dict[str, object], changes: Mapping[str, object], dropped: Iterable[str]) -> bytes:
-    for name in dropped:
-        fields.pop(name, None)
-    return _encode({**fields, **changes})
+        fields = dict(_fields.decode(hidden))
+        change(fields)
+        return _hidden.sub(rb"\\u", _encode(fields))
+    change(fields)
+    return _encode(fields)
