@@ -23,7 +23,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def with_usual_types(body: bytes) -> bytes:
-    """The answer or chunk, its `id`, `model` and `finish_reason` strings or null, its `index` and `created` whole numbers.
+    """The answer or chunk, its `id`, `model` and `finish_reason` strings or null, its `index` and `created` whole.
     Raises msgspec.DecodeError."""
     return rewritten(body, _make_usual)
 
