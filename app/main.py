@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from typing import Any
 
-from litestar import Litestar, Router, get
+from litestar import Litestar, Request, Router, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import ScopeType
@@ -44,6 +44,7 @@ from app.proxy.journey import Journey
 from app.proxy.own_key import OwnKey
 from app.proxy.relay.probe import probe_channel
 from app.proxy.relay.providers import PROVIDERS
+from app.proxy.unknown_paths import is_for_customers, show_unknown
 from app.quota.use import UseCounters
 from app.till import Till
 from app.worker import Worker
@@ -129,13 +130,18 @@ def create_app(books: Books) -> App:
             *_health(worker),
         ],
         state=State({"office": office}),
-        exception_handlers={Exception: show_problem},
+        exception_handlers={Exception: _show_error},
         lifespan=[worker.working],
         logging_config=None,  # the process has one already
         openapi_config=OpenAPIConfig(title="Tollgate operator API", version="1"),
         request_max_body_size=books.settings.max_body_bytes,
     )
     return App(litestar, hot_paths(doors), worker.journey)
+
+
+def _show_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """In the words of who called."""
+    return (show_unknown if is_for_customers(request.url.path) else show_problem)(request, error)
 
 
 def _health(worker: Worker) -> list[Any]:
