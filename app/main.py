@@ -37,6 +37,7 @@ from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
 from app.console.webhooks import AlertsController, WebhooksController
 from app.key_desk import KeyDesk
+from app.proxy.cors import serve_origins
 from app.proxy.counter import Counter
 from app.proxy.door import hot_paths, make_door
 from app.proxy.issuing import Issuing
@@ -59,14 +60,20 @@ class App:
     took a tenth of a request's CPU, and the handler answers its errors itself.
     """
 
-    def __init__(self, litestar: Litestar, hot: dict[str, ASGIRouteHandler], journey: Journey) -> None:
+    def __init__(
+        self, litestar: Litestar, hot: dict[str, ASGIRouteHandler], journey: Journey, origins: frozenset[str]
+    ) -> None:
         self.litestar = litestar
+        self._origins = origins
         self._hot = {path: handler.fn for path, handler in hot.items()}
         self.interrupt = journey.interrupt
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         handle = self._hot.get(scope["path"]) if scope["type"] == ScopeType.HTTP else None
-        return (self.litestar if handle is None else handle)(scope, receive, send)
+        app = self.litestar if handle is None else handle
+        if self._origins and scope["type"] == ScopeType.HTTP and is_for_customers(scope["path"]):
+            return serve_origins(app, self._origins, scope, receive, send)
+        return app(scope, receive, send)
 
 
 def create_app(books: Books) -> App:
@@ -136,7 +143,7 @@ def create_app(books: Books) -> App:
         openapi_config=OpenAPIConfig(title="Tollgate operator API", version="1"),
         request_max_body_size=books.settings.max_body_bytes,
     )
-    return App(litestar, hot_paths(doors), worker.journey)
+    return App(litestar, hot_paths(doors), worker.journey, books.settings.allowed_origins)
 
 
 def _show_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import secrets
 import sys
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_seconds: int = 60  # how long a hold outlives the last sign of life of its worker
     max_body_bytes: int = 32 * 1024 * 1024
     trusted_proxies: str = ""  # networks, by comma: whose `X-Forwarded-For` is believed
+    cors_origins: str = ""  # origins, by comma, whose pages may call `/v1`; `*` for any
     drain_seconds: int = 30  # how long a running stream may go on after SIGTERM
     read_on_seconds: int = 600  # how long an answer that its customer left is read on for its usage
     retest_seconds: int = 60  # how long a parked credential rests before its first test; then twice as long each time
@@ -52,6 +54,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(read_network(each.strip()) for each in self.trusted_proxies.split(",") if each.strip())
 
     @property
+    def allowed_origins(self) -> frozenset[str]:
+        """Raises ValueError where one of them is none."""
+        origins = frozenset(each.strip().lower() for each in self.cors_origins.split(",") if each.strip())
+        if any(_ORIGIN.fullmatch(each) is None for each in origins):
+            raise ValueError(self.cors_origins)
+        return origins
+
+    @property
     def embedded_redis(self) -> bool:
         return not self.redis_url
 
@@ -60,6 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.workers or min(os.cpu_count() or 1, 4)
 
 
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/,?#@]+")
 _BOUNDS = {
     "port": (1, 65535),
     "workers": (0, 256),
@@ -97,6 +108,10 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         _ = settings.trusted_networks
     except ValueError:
         raise SettingsError("TOLLGATE_TRUSTED_PROXIES must be networks such as 10.0.0.0/8,2001:db8::1") from None
+    try:
+        _ = settings.allowed_origins
+    except ValueError:
+        raise SettingsError("TOLLGATE_CORS_ORIGINS must be origins such as https://app.example.com, or *") from None
     data_dir = settings.data_dir.resolve()
     return msgspec.structs.replace(
         settings,
