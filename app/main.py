@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from typing import Any
 
-from litestar import Litestar, Router, get
+from litestar import Litestar, Request, Router, get
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import ScopeType
@@ -37,6 +37,7 @@ from app.console.statements import ReportsController, StatementsController
 from app.console.vouchers import VouchersController
 from app.console.webhooks import AlertsController, WebhooksController
 from app.key_desk import KeyDesk
+from app.proxy.cors import serve_origins
 from app.proxy.counter import Counter
 from app.proxy.door import hot_paths, make_door
 from app.proxy.issuing import Issuing
@@ -44,6 +45,7 @@ from app.proxy.journey import Journey
 from app.proxy.own_key import OwnKey
 from app.proxy.relay.probe import probe_channel
 from app.proxy.relay.providers import PROVIDERS
+from app.proxy.unknown_paths import is_for_customers, show_unknown
 from app.quota.use import UseCounters
 from app.till import Till
 from app.worker import Worker
@@ -58,14 +60,20 @@ class App:
     took a tenth of a request's CPU, and the handler answers its errors itself.
     """
 
-    def __init__(self, litestar: Litestar, hot: dict[str, ASGIRouteHandler], journey: Journey) -> None:
+    def __init__(
+        self, litestar: Litestar, hot: dict[str, ASGIRouteHandler], journey: Journey, origins: frozenset[str]
+    ) -> None:
         self.litestar = litestar
+        self._origins = origins
         self._hot = {path: handler.fn for path, handler in hot.items()}
         self.interrupt = journey.interrupt
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         handle = self._hot.get(scope["path"]) if scope["type"] == ScopeType.HTTP else None
-        return (self.litestar if handle is None else handle)(scope, receive, send)
+        app = self.litestar if handle is None else handle
+        if self._origins and scope["type"] == ScopeType.HTTP and is_for_customers(scope["path"]):
+            return serve_origins(app, self._origins, scope, receive, send)
+        return app(scope, receive, send)
 
 
 def create_app(books: Books) -> App:
@@ -129,13 +137,18 @@ def create_app(books: Books) -> App:
             *_health(worker),
         ],
         state=State({"office": office}),
-        exception_handlers={Exception: show_problem},
+        exception_handlers={Exception: _show_error},
         lifespan=[worker.working],
         logging_config=None,  # the process has one already
         openapi_config=OpenAPIConfig(title="Tollgate operator API", version="1"),
         request_max_body_size=books.settings.max_body_bytes,
     )
-    return App(litestar, hot_paths(doors), worker.journey)
+    return App(litestar, hot_paths(doors), worker.journey, books.settings.allowed_origins)
+
+
+def _show_error(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """In the words of who called."""
+    return (show_unknown if is_for_customers(request.url.path) else show_problem)(request, error)
 
 
 def _health(worker: Worker) -> list[Any]:

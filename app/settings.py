@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 32 * 1024 * 1024
     trusted_proxies: str = ""  # networks, by comma: whose `X-Forwarded-For` is believed
     connections_per_address: int = 1000  # open at once, to each worker; 0: any number
+    cors_origins: str = ""  # origins, by comma, whose pages may call `/v1`; `*` for any
     drain_seconds: int = 30  # how long a running stream may go on after SIGTERM
     read_on_seconds: int = 600  # how long an answer that its customer left is read on for its usage
     retest_seconds: int = 60  # how long a parked credential rests before its first test; then twice as long each time
@@ -50,6 +52,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def trusted_networks(self) -> tuple[Network, ...]:
         return tuple(read_network(each.strip()) for each in self.trusted_proxies.split(",") if each.strip())
+
+    @property
+    def allowed_origins(self) -> frozenset[str]:
+        """Raises ValueError where one of them is none."""
+        origins = frozenset(each.strip().lower() for each in self.cors_origins.split(",") if each.strip())
+        if any(_ORIGIN.fullmatch(each) is None for each in origins):
+            raise ValueError(self.cors_origins)
+        return origins
 
     @property
     def embedded_redis(self) -> bool:
@@ -68,6 +78,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.workers or min(os.cpu_count() or 1, 4)
 
 
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^\s/,?#@]+")
 _BOUNDS = {
     "port": (1, 65535),
     "workers": (0, 256),
@@ -110,6 +121,10 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     for key in ("admin_key", "secret_key"):
         if getattr(settings, key):
             check_key(f"TOLLGATE_{key.upper()}", getattr(settings, key))
+    try:
+        _ = settings.allowed_origins
+    except ValueError:
+        raise SettingsError("TOLLGATE_CORS_ORIGINS must be origins such as https://app.example.com, or *") from None
     data_dir = settings.data_dir.resolve()
     return msgspec.structs.replace(
         settings,

@@ -4,7 +4,7 @@ TollgateError                   status  type                    code
 ├── InvalidKey                  401     authentication_error    invalid_api_key
 ├── Forbidden                   403     permission_error        model_not_allowed | scope_not_allowed | …
 ├── UnknownModel                404     invalid_request_error   model_not_found
-├── NotFound                    404     invalid_request_error   not_found
+├── NotFound                    404     invalid_request_error   not_found | unknown_url
 ├── InvalidField                400     invalid_request_error   invalid_value, with `param`
 ├── Conflict                    409     invalid_request_error   conflict
 ├── TooLarge                    413     invalid_request_error   request_too_large

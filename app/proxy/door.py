@@ -25,7 +25,7 @@ from app.proxy.journey import Headers, Journey, Visit
 from app.proxy.own_key import OwnKey
 from app.proxy.records import Model
 
-__all__ = ["hot_paths", "make_door"]
+__all__ = ["hot_paths", "make_door", "show_error"]
 
 Handle = Callable[[Visit, "HttpReply", Scope], Awaitable[None]]
 
@@ -177,10 +177,10 @@ class HttpReply:
             await self.finish(self.error_event(error))
             return
         close = [(b"connection", b"close")] if isinstance(error, TooLarge) else []
-        await self.answer(error.status, [_JSON, *error.headers, *close], _encode(_show_error(error)))
+        await self.answer(error.status, [_JSON, *error.headers, *close], _encode(show_error(error)))
 
     def error_event(self, error: TollgateError) -> bytes:
-        return b"data: " + _encode(_show_error(error)) + b"\n\n"
+        return b"data: " + _encode(show_error(error)) + b"\n\n"
 
     def close(self) -> None:
         if self._watch is not None:
@@ -256,7 +256,8 @@ def _wrong_method(methods: Iterable[str]) -> TollgateError:
     return error
 
 
-def _show_error(error: TollgateError) -> dict[str, object]:
+def show_error(error: TollgateError) -> dict[str, object]:
+    """As OpenAI's clients read it."""
     return {"error": {"message": error.message, "type": error.type, "code": error.code, "param": error.param}}
 
 

@@ -149,6 +149,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     ttft_ms: int | None = None
     tokens: int = 0  # taken from the vendor's limit, input and output
     is_abandoned: bool = False  # by us or the customer: it says nothing about the channel
+    is_unfit: bool = False  # the vendor's refusal was about the channel, as `error` says: see `relay.channel_faults`
 
 
 class Plan(Protocol):

@@ -38,6 +38,13 @@ def test_without_variables_everything_is_in_the_data_dir(tmp_path: Path) -> None
         ("TOLLGATE_ADMIN_KEY", ADMIN_KEY, "admin_key", ADMIN_KEY),
         ("TOLLGATE_SECRET_KEY", SECRET_KEY, "secret_key", SECRET_KEY),
         ("TOLLGATE_WORKERS", "7", "worker_count", 7),
+        ("TOLLGATE_CORS_ORIGINS", "*", "allowed_origins", frozenset({"*"})),
+        (
+            "TOLLGATE_CORS_ORIGINS",
+            "https://App.example.com, tauri://localhost,http://[::1]:3000",
+            "allowed_origins",
+            frozenset({"https://app.example.com", "tauri://localhost", "http://[::1]:3000"}),
+        ),
         ("TOLLGATE_LOG_LEVEL", "DEBUG", "log_level", "debug"),
         ("TOLLGATE_SHARDS", "16", "shards", 16),
         ("TOLLGATE_LEASE_SECONDS", "5", "lease_seconds", 5),
@@ -68,6 +75,10 @@ def test_a_variable_reaches_its_field(tmp_path: Path, variable: str, text: str, 
         ("TOLLGATE_LOG_LEVEL", "loud"),
         ("TOLLGATE_DATABASE_URL", "mysql://h/d"),
         ("TOLLGATE_DATABASE_URL", "tollgate.db"),
+        *(
+            ("TOLLGATE_CORS_ORIGINS", text)
+            for text in ("app.example.com", "https://a.example/path", "https://*/", "x *")
+        ),
     ],
 )
 def test_a_bad_variable_is_named(tmp_path: Path, variable: str, text: str) -> None:

@@ -19,7 +19,7 @@ BAD_VALUES: list[tuple[str, Any]] = [
     *(("n", value) for value in (0, -1, 1.5, "two")),
     *(("stream", value) for value in ("yes", 1)),
     *(("stop", value) for value in (7, [7], {})),
-    *(("user", value) for value in (7, [])),
+    *(("user", value) for value in (1.5, True, [])),
     *(("seed", value) for value in ("lucky", 1.5)),
     *(("tools", value) for value in ("hammer", {}, [7])),
     *(("tool_choice", value) for value in (7, [])),

@@ -166,3 +166,63 @@ def test_half_a_character_breaks_no_answer(model: str) -> None:
     answer = read_plain(body, "small")
     assert answer.output == "a\ufffd"
     assert rb"\ud83c" in answer.body
+
+
+@pytest.mark.parametrize("model", ["small", "vendor"])
+def test_half_a_character_is_passed_on_where_the_usage_is_rewritten(model: str) -> None:
+    """Also under another name of the model, after its fields were read one by one."""
+    body = rb'{"x":{},"choices":[{"message":{"content":"a\ud83c"}},{"message":{"content":"\udf89"}}],"model":"%b"}'
+    answer = read_plain(body % model.encode(), "small")
+    shown = shown_body(answer, Usage(input_tokens=1, output_tokens=2))
+    assert rb'"a\ud83c"' in shown
+    assert rb'"\udf89"' in shown
+    assert b'"model":"small"' in shown
+    assert b'"completion_tokens":2' in shown
+
+
+ODD = {
+    "id": b'{"id":123,"model":"v","choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}]}',
+    "index": b'{"model":"v","choices":[{"index":null,"message":{"content":"a"},"finish_reason":"stop"}]}',
+    "index as text": b'{"model":"v","choices":[{"index":"0","message":{"content":"a"},"finish_reason":"stop"}]}',
+    "created": b'{"created":"17","model":"v","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}',
+    "model": b'{"id":1.5,"model":null,"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}',
+    "model as number": b'{"model":7,"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}',
+    "mark": b'\xef\xbb\xbf{"model":"v","choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}',
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_answer_with_small_types_of_its_own_is_read(name: str) -> None:
+    """Its meaning is plain; the customer sees it under the public name, as JSON without a byte order mark."""
+    answer = read_plain(ODD[name], "small")
+    assert (answer.output, answer.finish_reason) == ("a", "stop")
+    assert answer.body.startswith(b"{")
+    assert msgspec.json.decode(answer.body)["model"] == "small"
+
+
+def test_a_number_for_a_finish_reason_says_that_there_is_one() -> None:
+    body = b'{"model":"v","choices":[{"message":{"content":"a"},"finish_reason":1}]}'
+    assert read_plain(body, "small").finish_reason == "1"
+
+
+OPERATORS = {"cost": 0.1, "cost_details": {"upstream_inference_cost": 0.05}, "provider": "Cheap Inc"}
+
+
+@pytest.mark.parametrize("names", [["cost"], ["cost_details"], ["provider"], ["cost", "cost_details", "provider"]])
+@pytest.mark.parametrize("model", ["small", "vendor-small"])
+def test_what_a_gateway_tells_of_its_vendors_is_the_operators(names: list[str], model: str) -> None:
+    """At the top as in the usage; the text about such things is the customer's."""
+    told = {name: OPERATORS[name] for name in names}
+    said = {"role": "assistant", "content": 'Its "cost": 5, "provider": me'}
+    sent = _body(said, usage=USAGE | told, **told, system_fingerprint="fp").replace(b"vendor-small", model.encode())
+    answer = read_plain(sent, "small")
+    shown = msgspec.json.decode(shown_body(answer, Usage(input_tokens=11, output_tokens=7)))
+    assert shown.keys().isdisjoint(OPERATORS)
+    assert shown["usage"].keys().isdisjoint(OPERATORS)
+    assert (shown["choices"][0]["message"], shown["system_fingerprint"]) == (said, "fp")
+    assert shown["model"] == "small"
+
+
+def test_an_answer_that_speaks_of_costs_keeps_its_bytes() -> None:
+    body = b'{ "model":"small", "choices":[{"message":{"content":"a","x":{"cost":1,"provider":2}}}] }'
+    assert read_plain(body, "small").body == body

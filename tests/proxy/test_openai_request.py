@@ -173,3 +173,47 @@ def test_max_tokens_is_added_only_where_it_is_required(
 ) -> None:
     """A customer's own limit is never replaced, whichever name it came by."""
     assert msgspec.json.decode(_written(body(**fields), requires_max_tokens=required)).get("max_tokens") == sent
+
+
+@pytest.mark.parametrize(
+    ("sent", "name", "meant"),
+    [
+        (b'"n":1.0', "n", b"1"),
+        (b'"seed":5.0', "seed", b"5"),
+        (b'"seed":-5e0', "seed", b"-5"),
+        (b'"user":123', "user", b'"123"'),
+        (b'"n":1.0,"user":123,"max_tokens":10.0,"seed":1', "user", b'"123"'),
+    ],
+)
+def test_a_value_whose_meaning_is_plain_is_taken(sent: bytes, name: str, meant: bytes) -> None:
+    """It reaches the vendor as OpenAI has it; all else keeps its bytes."""
+    raw = b'{"model":"small","messages":[{"role":"user","content":"\\u00e9"}],"x":1.0,"top_p":1.0,%b}' % sent
+    asked = order(raw)
+    assert bytes(asked.body[name]) == meant
+    assert bytes(asked.body["x"]) == b"1.0"
+    assert bytes(asked.body["messages"]) == b'[{"role":"user","content":"\\u00e9"}]'
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_a_bound_that_is_a_whole_float_bounds(name: str) -> None:
+    asked = order(body(**{name: 10.0}))
+    assert asked.output_limit == 10
+    written = write_request(asked, "v", usage_in_streams=True, requires_max_tokens=False, limit_field="both")
+    assert b'"max_tokens":10,"max_completion_tokens":10' in written
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *({"max_tokens": value} for value in (10.5, "10", True, 0.0, 1e300, [])),
+        *({"n": value} for value in (1.5, 0.0, 1000.0)),
+        *({"seed": value} for value in (5.5, "5", 1e300)),
+        *({"user": value} for value in (1.5, True, [], {})),
+    ],
+)
+def test_a_value_that_openai_refuses_is_refused_by_name(field: dict[str, Any]) -> None:
+    """Also beside one that is taken as it was meant."""
+    for beside in ({}, {"max_completion_tokens": 3.0}):
+        with pytest.raises(InvalidField) as refused:
+            order(body(**field, **beside))
+        assert refused.value.param == next(iter(field))

@@ -314,11 +314,59 @@ def test_half_a_character_cuts_no_stream(model: str, wants_usage: bool) -> None:
     assert reader.output == "a\ufffda\ufffd"
 
 
-def test_half_a_character_in_a_chunk_that_is_rewritten() -> None:
-    """There it is shown as U+FFFD: the rest of the chunk arrives."""
-    raw = rb'{"choices":[{"delta":{"content":"a\\ud83c\ud83c \ud83c\udf88"}}],"usage":{"prompt_tokens":1}}'
-    shown = _shown(_reader().read(raw))
-    assert shown["choices"][0]["delta"]["content"] == "a\\ud83c\ufffd \U0001f388"
+@pytest.mark.parametrize("wants_usage", [True, False])
+@pytest.mark.parametrize("model", [b"", b',"model":"vendor"', b',"x":{"model":"v"},"model":"vendor"'])
+def test_half_a_character_in_a_chunk_that_is_rewritten(model: bytes, wants_usage: bool) -> None:
+    """Whatever else is changed in it, all texts keep their escapes."""
+    choices = rb'"choices":[{"delta":{"content":"a\\ud83c\ud83c \ud83c\udf88"}}]'
+    raw = rb'{"\udf88":"\uDF88",%b%b,"usage":{"prompt_tokens":1}}' % (choices, model)
+    reader = _reader(wants_usage)
+    shown = reader.read(raw).data
+    assert choices in shown
+    assert rb'"\udf88":"\udf88"' in shown.lower()
+    assert b"vendor" not in shown
+    assert reader.output == "a\\ud83c\ufffd \U0001f388"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [b'"id":7', b'"model":null', b'"created":"17"', b'"model":7'],
+)
+@pytest.mark.parametrize("choice", [b'"index":null', b'"index":"0"', b'"index":0.0', b'"index":0'])
+def test_a_chunk_with_small_types_of_its_own_is_read(odd: bytes, choice: bytes) -> None:
+    """Its meaning is plain: no stream is cut, and no name of the vendor's shown."""
+    reader = _reader()
+    frame = reader.read(b'{%b,"choices":[{%b,"delta":{"content":"a"},"finish_reason":null}]}' % (odd, choice))
+    assert frame.content
+    shown = _shown(frame)
+    assert shown.get("model", "small") == "small"
+    assert isinstance(shown.get("id", ""), str)
+    assert shown["choices"][0]["index"] == 0
+    reader.read(b'{%b,"choices":[{%b,"delta":{},"finish_reason":1}]}' % (odd, choice))
+    assert (reader.output, reader.finished, reader.finish_reason) == ("a", True, "1")
+
+
+@pytest.mark.parametrize("wants_usage", [True, False])
+@pytest.mark.parametrize("model", ["small", "vendor-small"])
+def test_what_a_gateway_tells_of_its_vendors_is_shown_in_no_chunk(model: str, wants_usage: bool) -> None:
+    """Neither beside the content nor with the usage, wherever it stands."""
+    private = {"provider": "Cheap Inc", "cost": 0.1, "cost_details": None}
+    reader = _reader(wants_usage)
+    chunks = (
+        _chunk({"content": "Hi"}),
+        _chunk({"content": "Hi"}, usage=None),
+        _chunk({}, "stop", usage=USAGE | private),
+        _chunk(usage=USAGE | private),
+        _chunk(usage=USAGE),
+    )
+    frames = _read(reader, *(chunk | private | {"model": model} for chunk in chunks))
+    shown = [_shown(frame) for frame in frames if frame.data]
+    shown += [last] if (last := _settled(reader, Usage(input_tokens=11, output_tokens=7))) else []
+    assert len(shown) == 3 + wants_usage
+    for each in shown:
+        assert each.keys().isdisjoint(private)
+        assert (each.get("usage") or {}).keys().isdisjoint(private)
+        assert each["model"] == "small"
 
 
 _STREAM = b"".join(

@@ -340,3 +340,33 @@ async def test_a_prompt_that_is_too_long_is_known_as_such(bench: Bench, stream: 
     assert [each.error for each in failed.value.tries] == ["prompt too long"]
     assert not bench.vendors[1].requests
     assert plan.errors == {"chn_1": None}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error"),
+    [
+        (says(404, b"<html>Not Found</html>", content_type="text/html"), "no such address"),
+        (says(404, {"error": {"message": "The model `m` does not exist"}}), "unknown model"),
+        (says(400, {"error": "Incorrect API key provided: xa***."}), "credential refused"),
+    ],
+)
+async def test_a_refusal_of_the_channel_is_not_the_requests(
+    bench: Bench, stream: bool, refusal: Behaviour, error: str
+) -> None:
+    """The next channel is asked, and the plan hears what is wrong with the first."""
+    plan = bench.plan(refusal, answers(saying("second")))
+    delivered = await bench.ask(plan, stream)
+    assert delivered.output == "second and more"
+    assert told(delivered) == [("chn_1", error), ("chn_2", None)]
+    assert (plan.outcomes["chn_1"].error, plan.outcomes["chn_1"].is_unfit) == (error, True)
+
+
+async def test_a_vendor_may_say_created(bench: Bench, stream: bool) -> None:
+    """201, as some frameworks have it for every POST; a byte order mark comes before the answer."""
+    mark = b"\xef\xbb\xbf"
+    events = mark + b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    whole = mark + b'{"choices":[{"message":{"content":"Hi"},"finish_reason":"stop"}]}'
+    plan = bench.plan(says(201, events if stream else whole))
+    delivered = await bench.ask(plan, stream)
+    assert (delivered.output, delivered.finish_reason, delivered.http_status) == ("Hi", "stop", 200)
+    assert plan.errors == {"chn_1": None}

@@ -96,7 +96,7 @@ class Health(Roll):
         if not way.is_current:
             return
         finding = judge(outcome)
-        if finding in ("failed", "limited", "denied"):
+        if finding in ("failed", "limited", "denied", "unfit"):
             way.last_error, way.last_error_at_ms = reason_of(outcome), self._wall_ms()
         match finding:
             case "served":

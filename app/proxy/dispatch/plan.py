@@ -20,7 +20,7 @@ _BACKOFF_MOST_MS = 2_000
 # A customer whose request finds out whether a way is back shall not pay for it with time.
 _PROBE_HEDGE_S = 0.5
 _PROBE_HEDGE_MOST_S = 30.0
-# These are about one credential: the channel may be asked again with another.
+# These are about one credential, as an unfit channel may be: it may be asked again with another.
 _OF_A_CREDENTIAL = frozenset({401, 402, 403, 429})
 
 
@@ -108,7 +108,7 @@ class RoutePlan:
         assert isinstance(pick, Taken)
         self._live -= 1
         self._last = outcome
-        if outcome.http_status in _OF_A_CREDENTIAL:
+        if outcome.http_status in _OF_A_CREDENTIAL or outcome.is_unfit:
             self._closed.discard(pick.channel.id)
         if pick.seat is not None and self._seats is not None:
             unknown = outcome.is_abandoned and not outcome.tokens

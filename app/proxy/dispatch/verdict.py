@@ -6,7 +6,7 @@ from app.proxy.records import Outcome
 
 __all__ = ["Finding", "is_brief", "judge", "reason_of"]
 
-Finding = Literal["served", "refused", "failed", "limited", "denied", "nothing"]
+Finding = Literal["served", "refused", "unfit", "failed", "limited", "denied", "nothing"]
 
 _DENIALS = frozenset({401, 402, 403})
 _REFUSALS = frozenset({400, 404, 413, 422})
@@ -15,9 +15,12 @@ _BRIEF_FAULTS = frozenset({"connect", "connect_timeout", "network"})
 
 
 def judge(outcome: Outcome) -> Finding:
-    """`refused`: the vendor found fault with the request, and is well. `limited`: 429. `denied`: the credential is not
-    good, or not paid for. `nothing`: it was abandoned before anybody knew."""
+    """`refused`: the vendor found fault with the request, and is well. `unfit`: it found fault with the channel, in
+    words that the request may have put into its mouth: the operator is told, and nothing else is learnt. `limited`:
+    429. `denied`: the credential is not good, or not paid for. `nothing`: it was abandoned before anybody knew."""
     status = outcome.http_status
+    if outcome.is_unfit:
+        return "unfit"
     if status in _DENIALS:
         return "denied"
     if status == 429:
@@ -39,6 +42,8 @@ def is_brief(outcome: Outcome) -> bool:
 
 def reason_of(outcome: Outcome) -> str:
     """In words for the operator, without anything that the vendor said."""
-    if outcome.http_status not in (None, 200):
+    if outcome.is_unfit:
+        return f"HTTP {outcome.http_status}: {outcome.error}"
+    if outcome.http_status not in (None, 200, 201):
         return f"HTTP {outcome.http_status}"
     return outcome.error or "no error"

@@ -14,12 +14,13 @@ from app.base.errors import VendorRefused
 from app.catalog.records import Channel
 from app.proxy.records import Order, Pick, Usage
 from app.proxy.relay.bounds import ANSWER_TOO_LARGE, has_too_many_parts
+from app.proxy.relay.channel_faults import channel_fault
 from app.proxy.relay.dialects.openai_answer import BrokenAnswer, PlainAnswer, read_plain
 from app.proxy.relay.dialects.openai_usage import UsageRules
 from app.proxy.relay.sse import EventTooLarge
 from app.proxy.relay.stream import LiveStream, read_whole
 from app.proxy.relay.upstream import Call, Opened, Transport, UpstreamFault
-from app.proxy.relay.verdict import is_overflow, is_refusal, read_refusal, retry_after_ms
+from app.proxy.relay.verdict import is_answer, is_overflow, is_refusal, read_refusal, retry_after_ms
 
 __all__ = ["DEADLINE", "Attempt", "AttemptFailed", "PlainAttempt", "Request", "StreamAttempt", "has_passed"]
 
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 class AttemptFailed(Exception):
     """`error` is for the receipt. `refusal` is what the customer is told where the vendor found fault with the request
-    itself, `is_overflow` that the fault was its length."""
+    itself, `is_overflow` that the fault was its length. `is_unfit`: the fault was the channel's, see `Outcome`."""
 
     def __init__(
         self,
@@ -41,12 +42,14 @@ class AttemptFailed(Exception):
         retry_after_ms: int | None = None,
         refusal: VendorRefused | None = None,
         is_overflow: bool = False,
+        is_unfit: bool = False,
     ) -> None:
         super().__init__(error)
         self.error = error
         self.retry_after_ms = retry_after_ms
         self.refusal = refusal
         self.is_overflow = is_overflow
+        self.is_unfit = is_unfit
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -85,12 +88,14 @@ class Attempt(ABC, Generic[T]):
         """The answer is not wanted any more."""
 
     def _status_failure(self, status: int, body: bytes, wait: str | None, wait_ms: str | None) -> AttemptFailed:
-        """A status other than 200. `body` is needed only where it refuses the request."""
+        """A status that is no answer's. `body` is needed only where it refuses the request."""
         if not is_refusal(status):
             return AttemptFailed("status", retry_after_ms=retry_after_ms(wait, wait_ms, now_ms()))
         refusal = read_refusal(status, body, self.pick.channel, self._order.model)
         if is_overflow(status, body):
             return AttemptFailed("prompt too long", refusal=refusal, is_overflow=True)
+        if (fault := channel_fault(status, body)) is not None:
+            return AttemptFailed(fault, is_unfit=True)
         return AttemptFailed("refused", refusal=refusal)
 
 
@@ -114,7 +119,7 @@ class PlainAttempt(Attempt[PlainAnswer]):
         except TimeoutError:
             raise AttemptFailed(DEADLINE) from None
         self.http_status = plain.status
-        if plain.status != 200:
+        if not is_answer(plain.status):
             raise self._status_failure(plain.status, plain.body, plain.retry_after, plain.retry_after_ms)
         if has_too_many_parts(plain.body):
             raise AttemptFailed(ANSWER_TOO_LARGE)
@@ -141,7 +146,7 @@ class StreamAttempt(Attempt[LiveStream]):
             async with asyncio.timeout_at(self._content_by()):
                 opened = await request.transport.open(request.call)
                 self.http_status = opened.status
-                if opened.status != 200:
+                if not is_answer(opened.status):
                     body = await self._refusal(opened) if is_refusal(opened.status) else b""
                     raise self._status_failure(opened.status, body, opened.retry_after, opened.retry_after_ms)
                 stream = LiveStream(self._order, channel, opened, request.usage_rules)

@@ -183,6 +183,7 @@ class Search(Generic[T]):
                 http_status=attempt.http_status,
                 error=failed.error,
                 retry_after_ms=failed.retry_after_ms,
+                is_unfit=failed.is_unfit,
                 tokens=tokens_taken(attempt.usage),
                 is_abandoned=failed.error == DEADLINE and not self._had_its_time(attempt),
             ),

@@ -13,6 +13,7 @@ from app.base.clock import now_ms
 from app.base.receipt import Ending
 from app.catalog.records import Channel
 from app.proxy.records import Delivered, Order, Outcome, Try
+from app.proxy.relay.answer_splitter import AnswerSplitter
 from app.proxy.relay.bounds import (
     ANSWER_TOO_LARGE,
     ERROR_BYTES_MOST,
@@ -23,7 +24,7 @@ from app.proxy.relay.bounds import (
 )
 from app.proxy.relay.dialects.openai_answer import FILTERED, BrokenAnswer, StreamReader
 from app.proxy.relay.dialects.openai_usage import UsageRules
-from app.proxy.relay.sse import EventSplitter, EventTooLarge
+from app.proxy.relay.sse import EventTooLarge
 from app.proxy.relay.upstream import Opened, UpstreamFault
 from app.proxy.relay.verdict import tokens_taken
 
@@ -66,7 +67,7 @@ class LiveStream:
         self._opened = opened
         self._tries: tuple[Try, ...] = ()
         self._end_pick: Callable[[Outcome], None] | None = None
-        self._splitter = EventSplitter()
+        self._splitter = AnswerSplitter()
         self.reader = StreamReader(order.model, order.wants_usage, order.answers, usage_rules)
         self.events: list[Event] = []
         self._held: list[Event] = []
@@ -260,7 +261,7 @@ class LiveStream:
             try:
                 frame = reader.read(payload)
             except BrokenAnswer as broken:
-                if chunk is None:
+                if chunk is None and not self._splitter.is_whole:
                     break  # half an event, at the end
                 # What came before the fault in the same chunk goes out first.
                 self._broken = str(broken)
@@ -269,6 +270,9 @@ class LiveStream:
                 counted = None if reader.usage is None else reader.usage.output_tokens
                 shown.append(Event(frame.data, reader.output_letters, counted))
             content = content or frame.content
+        if chunk is None and self._splitter.is_whole and self._broken is None:
+            self._done = True
+            self.reader.end()
         return shown, content
 
 

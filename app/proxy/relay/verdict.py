@@ -10,11 +10,12 @@ from app.base.receipt import Usage
 from app.catalog.records import Channel
 from app.proxy.relay.bounds import ERROR_BYTES_SEARCHED
 
-__all__ = ["is_overflow", "is_refusal", "read_refusal", "retry_after_ms", "tokens_taken"]
+__all__ = ["is_answer", "is_overflow", "is_refusal", "read_refusal", "retry_after_ms", "tokens_taken"]
 
-# The vendor found fault with the request itself: every other vendor would too. Anything else that is not a 200 is this
+# The vendor found fault with the request itself: every other vendor would too. Anything else that is no answer is this
 # channel's trouble, its 401, 402 and 403 included: those are about the operator's credential.
 _REFUSALS = frozenset({400, 404, 413, 422})
+_ANSWERS = frozenset({200, 201})  # some frameworks have 201 for every POST
 _MESSAGE_MOST = 2000
 _WAIT_MOST_MS = 3_600_000
 _LETTERS_A_TOKEN = 4  # of English
@@ -33,6 +34,10 @@ class _Error(msgspec.Struct):
 class _Body(msgspec.Struct):
     error: _Error | str | None = None
     message: str | None = None
+
+
+def is_answer(status: int) -> bool:
+    return status in _ANSWERS
 
 
 def is_refusal(status: int) -> bool:

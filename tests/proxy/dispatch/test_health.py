@@ -292,6 +292,22 @@ async def test_the_view_says_what_is_known() -> None:
     assert list(view.cooling) == ["small"]
 
 
+async def test_a_channel_that_does_not_fit_is_told_and_stays() -> None:
+    """The words may be the customer's: they neither park a credential nor open a breaker, for others to suffer."""
+    house = House(make_channel("first", priority=1), make_channel("second"))
+    for _ in range(20):
+        assert await house.ask(Outcome(http_status=400, error="credential refused", is_unfit=True)) == "first"
+    (view,) = [each for each in house.dispatcher.view() if each.channel_id == "first"]
+    assert (view.last_error, view.parked, view.failures) == ("HTTP 400: credential refused", None, 0)
+    assert house.kinds == []
+
+
+async def test_a_channel_that_does_not_fit_may_have_another_credential_that_does() -> None:
+    house = House(make_channel(credentials=(credential("a", "crd_1"), credential("b", "crd_2"))))
+    unfit = Outcome(http_status=404, error="unknown model", is_unfit=True)
+    assert sorted(await house.picks(unfit)) == ["chn_1/crd_1", "chn_1/crd_2"]
+
+
 _EVENTS = st.lists(
     st.tuples(
         st.sampled_from(["begin", "came", "end", "later"]),

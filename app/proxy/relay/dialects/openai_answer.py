@@ -9,9 +9,11 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from app.proxy.records import Usage
+from app.proxy.relay.dialects.openai_json import edited, has_halves, with_whole_characters
+from app.proxy.relay.dialects.openai_odd import with_usual_types
 from app.proxy.relay.dialects.openai_text import Said, says, texts
 from app.proxy.relay.dialects.openai_usage import OPENAI_RULES, SentUsage, UsageRules, read_usage, usage_fields
 
@@ -47,14 +49,21 @@ _ABSENT = Raw(b"null")
 
 
 class _Answer(msgspec.Struct):
-    """A completion or a chunk of one."""
+    """A completion or a chunk of one. Its last fields are what a gateway tells of its own vendors and prices: they are
+    the operator's (OpenRouter's reference)."""
 
     id: str | None = None
-    model: str | None = None
+    model: str | None | UnsetType = UNSET
     choices: list[_Choice] | None = None
     usage: Raw = _ABSENT
     error: Any = None
     service_tier: Any = None
+    cost: Raw = _ABSENT
+    cost_details: Raw = _ABSENT
+    provider: Raw = _ABSENT
+
+
+_PRIVATE = ("cost", "cost_details", "provider")
 
 
 class PlainAnswer(msgspec.Struct, frozen=True):
@@ -80,21 +89,17 @@ class Frame(msgspec.Struct, frozen=True):
 FILTERED = "content_filter"
 
 _BACKSLASH = 0x5C
-_surrogate = re.compile(rb"\\u[dD][89a-fA-F]")
-# An escaped backslash, a whole pair, or a half.
-_escape = re.compile(
-    rb"\\(?:\\|u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2}))"
-)
 _tier_name = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
+_BOM = b"\xef\xbb\xbf"
 _answer = msgspec.json.Decoder(_Answer)
-_fields = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 
 
 def read_plain(body: bytes, public_model: str, rules: UsageRules = OPENAI_RULES) -> PlainAnswer:
     """`rules` are the vendor's, see `read_usage`. Raises BrokenAnswer where another should be asked."""
-    answer = _decode(body)
+    body = body.removeprefix(_BOM)
+    answer, body = _decode(body)
     choices = answer.choices
     sent = read_usage(answer.usage, rules)
     usage = None if sent is None else sent.counts
@@ -108,7 +113,10 @@ def read_plain(body: bytes, public_model: str, rules: UsageRules = OPENAI_RULES)
     spent = usage is not None and usage.output_tokens > 0
     if not spent and finish != FILTERED and not any(says(choice.message) for choice in choices):
         raise BrokenAnswer("empty answer", usage)
-    body = _renamed(body, answer.model, public_model)
+    if _tells_private(answer):
+        body = edited(body, {"model": public_model}, _PRIVATE)
+    else:
+        body = _renamed(body, answer.model, public_model)
     return PlainAnswer(body, usage, sent, finish, "".join(output), _tier(answer))
 
 
@@ -183,7 +191,7 @@ class StreamReader:
 
     def read(self, payload: bytes) -> Frame:
         """One event. Raises BrokenAnswer on garbage or an error event."""
-        chunk = _decode(payload)
+        chunk, payload = _decode(payload)
         choices = chunk.choices or []
         content = False
         self._id = self._id or chunk.id
@@ -200,17 +208,18 @@ class StreamReader:
                 self._write(texts(said))
         if content:
             self._is_usage_late = False
-        renamed = chunk.model is not None and chunk.model != self._public_model
+        renamed = chunk.model is not UNSET and chunk.model != self._public_model
+        tells_private = _tells_private(chunk)
         has_usage = chunk.usage is not _ABSENT and bytes(chunk.usage) != b"null"
         if has_usage:
             sent = self._take_usage(chunk.usage)
             if not choices:
                 if self._wants_usage:
-                    shown = _renamed(payload, chunk.model, self._public_model) if renamed else payload
+                    shown = self._public(payload, chunk) if renamed or tells_private else payload
                     self._usage_chunk = (shown, sent)
                 return Frame(b"", content=False)
         self.frames += 1
-        if renamed or has_usage or (chunk.usage is not _ABSENT and not self._wants_usage):
+        if renamed or tells_private or has_usage or (chunk.usage is not _ABSENT and not self._wants_usage):
             payload = self._shown(payload, chunk, has_usage=has_usage)
         return Frame(b"data: %b\n\n" % _one_line(payload), content)
 
@@ -267,15 +276,21 @@ class StreamReader:
 
     def _shown(self, payload: bytes, chunk: _Answer, *, has_usage: bool) -> bytes:
         if not has_usage and (self._wants_usage or chunk.usage is _ABSENT):
-            return _renamed(payload, chunk.model, self._public_model)
-        fields = _fields_of(payload)
-        if chunk.model is not None:
-            fields["model"] = self._public_model
+            return self._public(payload, chunk)
+        changes = self._name(chunk)
         if self._wants_usage:
-            fields["usage"] = None  # as OpenAI has it in every chunk but the last
-        else:
-            fields.pop("usage", None)
-        return _encode(fields)
+            changes["usage"] = None  # as OpenAI has it in every chunk but the last
+            return edited(payload, changes, _PRIVATE)
+        return edited(payload, changes, ("usage", *_PRIVATE))
+
+    def _public(self, payload: bytes, chunk: _Answer) -> bytes:
+        """Under the public name, without what is the operator's."""
+        if _tells_private(chunk):
+            return edited(payload, self._name(chunk), _PRIVATE)
+        return _renamed(payload, chunk.model, self._public_model)
+
+    def _name(self, chunk: _Answer) -> dict[str, object]:
+        return {} if chunk.model is UNSET else {"model": self._public_model}
 
 
 def _is_billed(sent: SentUsage | None, billed: Usage) -> bool:
@@ -284,14 +299,12 @@ def _is_billed(sent: SentUsage | None, billed: Usage) -> bool:
 
 
 def _with_usage(body: bytes, billed: Usage) -> bytes:
-    fields = _fields_of(body)
-    fields["usage"] = usage_fields(billed)
-    return _encode(fields)
+    return edited(body, {"usage": usage_fields(billed)})
 
 
-def _renamed(body: bytes, model: str | None, public_model: str) -> bytes:
+def _renamed(body: bytes, model: str | None | UnsetType, public_model: str) -> bytes:
     """The JSON object `body`, which says that it is from `model`, under the public name. All else keeps its bytes."""
-    if model is not None:
+    if isinstance(model, str):
         # Vendors name the model before anything nested: what comes before the first inner brace is the object's own.
         name, at = _encode(model), body.find(b'"model":')
         end = at + 8 + (body[at + 8 : at + 9] == b" ")
@@ -303,9 +316,7 @@ def _renamed(body: bytes, model: str | None, public_model: str) -> bytes:
             and body[at - 1] != _BACKSLASH
         ):
             return b"%b%b%b" % (body[:end], _encode(public_model), body[end + len(name) :])
-    fields = _fields_of(body)
-    fields["model"] = public_model
-    return _encode(fields)
+    return edited(body, {"model": public_model})
 
 
 def _one_line(payload: bytes) -> bytes:
@@ -314,29 +325,32 @@ def _one_line(payload: bytes) -> bytes:
     return payload.replace(b"\n", b" ")
 
 
-def _fields_of(body: bytes) -> dict[str, Any]:
-    try:
-        return dict(_fields.decode(body))
-    except msgspec.DecodeError:  # as in `_decode`, which has read it before
-        return dict(_fields.decode(_with_whole_characters(body)))
+def _tells_private(answer: _Answer) -> bool:
+    return answer.cost is not _ABSENT or answer.cost_details is not _ABSENT or answer.provider is not _ABSENT
 
 
-def _decode(body: bytes) -> _Answer:
+def _decode(body: bytes) -> tuple[_Answer, bytes]:
+    """What it says, and the body to pass on: with small fields of another type made what they plainly mean."""
     try:
         answer = _answer.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        answer = _decode_halves(body)
+        answer, body = _decode_odd(body)
     if answer.error:
         raise BrokenAnswer("error in a 200")
-    return answer
+    return answer, body
 
 
-def _decode_halves(body: bytes) -> _Answer:
-    """What the decoder refuses may have halves of characters in it. Raises BrokenAnswer where it is no answer."""
-    if _surrogate.search(body) is not None:
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return _answer.decode(_with_whole_characters(body))
-    raise BrokenAnswer("answer is not a completion" if body.strip() else "empty answer")
+def _decode_odd(body: bytes) -> tuple[_Answer, bytes]:
+    """What the decoder refuses may have halves of characters in it, or small fields of another type. Raises
+    BrokenAnswer where it is no answer."""
+    try:
+        if has_halves(body):
+            with suppress(msgspec.DecodeError, UnicodeDecodeError):
+                return _answer.decode(with_whole_characters(body)), body
+        usual = with_usual_types(body)
+        return _answer.decode(with_whole_characters(usual)), usual
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BrokenAnswer("answer is not a completion" if body.strip() else "empty answer") from None
 
 
 def _tier(answer: _Answer) -> str | None:
@@ -345,9 +359,3 @@ def _tier(answer: _Answer) -> str | None:
     if tier is None:
         return None
     return tier if isinstance(tier, str) and _tier_name.fullmatch(tier) else None
-
-
-def _with_whole_characters(body: bytes) -> bytes:
-    """Vendors that cut a text between two escapes of one character (`\\ud83c`, `\\udf88`) send halves that our decoder
-    refuses: each is read as U+FFFD. Where the event is passed on as it came, the customer can still join them."""
-    return _escape.sub(lambda found: b"\\ufffd" if found["half"] else found[0], body)

@@ -26,6 +26,7 @@ from app.proxy.relay.dialects.openai_fields import (
     uncounted_bytes,
 )
 from app.proxy.relay.dialects.openai_limits import LIMITS, bound_again, smaller_limit, write_bound
+from app.proxy.relay.dialects.openai_meant import take_as_meant
 from app.proxy.relay.dialects.openai_messages import (
     Messages,
     TextMessages,
@@ -153,17 +154,27 @@ def _read(body: bytes) -> tuple[dict[str, Raw], _Request[Any], Prompt]:
     try:
         fields = _fields.decode(body)
         try:
-            texts = _of_texts.decode(body)
-        except msgspec.ValidationError:  # of other parts, or at fault
-            request = _of_parts.decode(body)
-        else:
-            if not gives_twice(bytes(fields["messages"]), texts.messages):
-                return fields, texts, read_texts(texts.messages)
-            request = _of_parts.decode(body)
+            return _read_values(body, fields)
+        except msgspec.ValidationError:
+            if not take_as_meant(fields):
+                raise
+            return _read_values(_encode(fields), fields)
     except msgspec.ValidationError as error:
         raise named_fault(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidField(None, f"the body is not valid JSON ({error})") from None
+
+
+def _read_values(body: bytes, fields: dict[str, Raw]) -> tuple[dict[str, Raw], _Request[Any], Prompt]:
+    """Raises msgspec.ValidationError, and InvalidField."""
+    try:
+        texts = _of_texts.decode(body)
+    except msgspec.ValidationError:  # of other parts, or at fault
+        request = _of_parts.decode(body)
+    else:
+        if not gives_twice(bytes(fields["messages"]), texts.messages):
+            return fields, texts, read_texts(texts.messages)
+        request = _of_parts.decode(body)
     return fields, request, look_closely(bytes(fields["messages"]))
 
 

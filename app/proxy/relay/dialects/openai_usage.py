@@ -32,6 +32,7 @@ _CACHED_BESIDE = ("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens
 _WRITTEN = ("cache_write_tokens", "cache_creation_input_tokens")  # OpenAI; DashScope, gateways to Anthropic
 _HOURLY = ("ephemeral_1h_input_tokens",)
 _REASONING = ("reasoning_tokens",)
+_PRIVATE = (b"cost", b"provider")  # what a gateway tells of its vendors and prices
 _EMPTY: Json = {}
 _NULL = Raw(b"null")
 
@@ -58,7 +59,7 @@ OPENAI_RULES = UsageRules()
 class SentUsage(msgspec.Struct, frozen=True):
     """What a vendor's `usage` says. `has_output` is False where it does not say how long the answer is;
     `counts.output_tokens` is 0 then. `is_plain`: a customer who reads it in OpenAI's way finds the same numbers as in
-    `counts`, and no amount of money."""
+    `counts`, and neither an amount of money nor a vendor's name."""
 
     counts: Usage
     has_output: bool = True
@@ -142,7 +143,7 @@ def _read_any(raw: Raw, rules: UsageRules) -> SentUsage | None:
         tools = _first(rules.tool_prompts, inputs, sent) or 0
         _take_in(wholes, max(spare, 0), tools, rules)
     counts = _counts(wholes, sent, inputs, outputs)
-    is_plain = _is_plain(sent, counts) and b"cost" not in bytes(raw)
+    is_plain = _is_plain(sent, counts) and not any(word in bytes(raw) for word in _PRIVATE)
     return SentUsage(counts, wholes.completion is not None, is_plain)
 
 
