@@ -70,11 +70,8 @@ def test_a_prompt_that_a_vendor_filters_is_paid_for(shop: Shop, is_stream: bool)
 
     assert other.requests == []
     receipt = shop.operator.wait_receipt(request_id)
-    assert (receipt["finish_reason"], receipt["usage"]["input_tokens"], receipt["status"]) == (
-        "content_filter",
-        900,
-        "ok",
-    )
+    assert (receipt["status"], receipt["finish_reason"]) == ("ok", "content_filter")
+    assert receipt["usage"]["input_tokens"] == 40
     assert Decimal(receipt["amount"]) == charge(PRICES, receipt["usage"]) > 0
 
 

@@ -21,8 +21,7 @@ class AnswerSplitter:
         self._events = EventSplitter()
         self._is_known = False
         self._start = b""
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._body = bytearray()  # pieces may be a byte each
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """The payloads that this chunk completes. Raises EventTooLarge."""
@@ -30,17 +29,16 @@ class AnswerSplitter:
             chunk = self._begin(chunk)
         if not self.is_whole:
             return self._events.feed(chunk)
-        self._size += len(chunk)
-        if self._size > EVENT_BYTES_MOST:
+        if len(self._body) + len(chunk) > EVENT_BYTES_MOST:
             raise EventTooLarge
-        self._parts.append(chunk)
+        self._body += chunk
         return []
 
     def finish(self) -> list[bytes]:
         """What the end of the answer leaves."""
         if not self.is_whole:
             return self._events.finish()
-        body, self._parts = b"".join(self._parts), []
+        body, self._body = bytes(self._body), bytearray()
         return [as_chunk(body)]
 
     def _begin(self, chunk: bytes) -> bytes:
