@@ -8,8 +8,8 @@ from pathlib import Path
 
 __all__ = ["SettingsError", "check_key", "kept_secret", "new_secret", "read_secret"]
 
-_CHARACTERS_LEAST = 32
-_DIFFERENT_LEAST = 8  # 32 random hexadecimal digits have fewer once in 20 million times
+_CHARACTERS_LEAST = 16
+_DIFFERENT_LEAST = 6  # 16 random hexadecimal digits have fewer once in 30,000 times
 _MAKE_ONE = "python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 
