@@ -295,12 +295,29 @@ class _Cycle(RequestResponseCycle):
         if data:
             self.transport.write(data)
         if is_last:
-            self.response_complete = True
-            self.message_event.set()
-            if not self.keep_alive:
-                self._protocol.end()
-                return
+            self._complete()
+
+    async def send_whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+        """Both messages of an answer that is whole, `content-length` among its headers, in one."""
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected:
+            return
+        if self.response_started:
+            raise RuntimeError("http.response.start is out of turn")
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        head = self._start(status, headers)
+        self.transport.write(head + self._frame(body, is_last=True))
+        self._complete()
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self.message_event.set()
+        if self.keep_alive:
             self.on_response()
+        else:
+            self._protocol.end()
 
     def _start(self, status: int, sent: Iterable[tuple[bytes, bytes]]) -> bytes:
         if self.more_body:  # its client may send the rest, or not where it asked before

@@ -94,6 +94,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     media_tokens: int = 0  # those of its media, at their dearest
     imposed_limit: int | None = None  # tokens an answer, as this gateway bounds it: see `answer_limit`
     extras: Extras = NO_EXTRAS  # what it asks for that has a price of its own
+    may_be_empty: bool = False  # it names texts, or tokens, at which an answer may end before it has begun
     held_extras: Extras = NO_EXTRAS  # what of that a channel of the model passes on
 
     @property

@@ -75,6 +75,28 @@ def test_a_prompt_that_a_vendor_filters_is_paid_for(shop: Shop, is_stream: bool)
     assert Decimal(receipt["amount"]) == charge(PRICES, receipt["usage"]) > 0
 
 
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(
+    ("asked", "is_answer"), [({"stop": ["T"]}, True), ({"logit_bias": {"1": 100}}, True), ({}, False)]
+)
+def test_who_asks_for_nothing_pays_for_the_prompt(
+    shop: Shop, is_stream: bool, asked: dict[str, Any], is_answer: bool
+) -> None:
+    """An answer may end at once where the request says so: vendors charge for its prompt. Of others it is a fault."""
+    usage = {"prompt_tokens": 40, "completion_tokens": 0, "total_tokens": 40}
+    said: dict[str, Any] = {"role": "assistant", "content": ""}
+    choice = {"index": 0, "finish_reason": "stop", "delta" if is_stream else "message": said}
+    answer = {"id": "chatcmpl-1", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
+    events = b"data: %b\n\ndata: [DONE]\n\n" % json.dumps(answer).encode()
+    model, customer = shop.model(shop.vendor(says(200, events if is_stream else answer))), shop.customer()
+
+    response = customer.chat(model, stream=is_stream, **asked)
+
+    assert response.status_code == (200 if is_answer else 503)
+    receipt = shop.operator.wait_receipt(response.headers["x-request-id"])
+    assert (Decimal(receipt["amount"]) > 0) == is_answer
+
+
 def test_an_attempt_that_cost_is_on_the_receipt_and_not_on_the_bill(shop: Shop) -> None:
     """The next channel answers: the customer pays that one alone, the margin bears both."""
     empty = {"object": "chat.completion", "choices": [], "usage": Answer(prompt_tokens=100).usage()}

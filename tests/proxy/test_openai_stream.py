@@ -423,3 +423,10 @@ def test_choices_whose_end_was_not_sent_are_closed() -> None:
     assert closed(0) == [(0, start), (1, start), (2, start)]
     assert closed(1) == [(1, {}), (2, start)]
     assert closed(2) == [(2, {})]
+
+
+@pytest.mark.parametrize("delta", [{"reasoning": "x", "reasoning_content": "a b c"}, {"reasoning": "a b c"}])
+def test_of_two_names_for_a_thought_the_longer_text_counts(delta: Json) -> None:
+    reader = _reader()
+    _read(reader, _chunk(delta))
+    assert reader.output == "a b c"

@@ -124,7 +124,9 @@ class PlainAttempt(Attempt[PlainAnswer]):
         if has_too_many_parts(plain.body):
             raise AttemptFailed(ANSWER_TOO_LARGE)
         try:
-            answer = read_plain(plain.body, self._order.model, request.usage_rules)
+            answer = read_plain(
+                plain.body, self._order.model, request.usage_rules, may_be_empty=self._order.may_be_empty
+            )
         except BrokenAnswer as broken:
             self._usage = broken.usage
             raise AttemptFailed(str(broken)) from None

@@ -18,11 +18,11 @@ from app.proxy.relay.dialects.openai_text import Said, says, texts
 from app.proxy.relay.dialects.openai_usage import OPENAI_RULES, SentUsage, UsageRules, read_usage, usage_fields
 
 __all__ = [
-    "FILTERED",
     "BrokenAnswer",
     "Frame",
     "PlainAnswer",
     "StreamReader",
+    "is_paid",
     "read_plain",
     "shown_body",
     "usage_event",
@@ -96,8 +96,20 @@ _answer = msgspec.json.Decoder(_Answer)
 _encode = msgspec.json.Encoder().encode
 
 
-def read_plain(body: bytes, public_model: str, rules: UsageRules = OPENAI_RULES) -> PlainAnswer:
-    """`rules` are the vendor's, see `read_usage`. Raises BrokenAnswer where another should be asked."""
+def is_paid(usage: Usage | None, finish_reason: str | None, *, may_be_empty: bool) -> bool:
+    """Whether an answer that says nothing is one all the same, for which the vendor charges: it has generated something
+    that it does not show, has filtered the prompt, or was asked so that it may end before it has begun."""
+    if usage is None:
+        return False
+    is_ended = finish_reason == FILTERED or (may_be_empty and bool(finish_reason) and usage.input_tokens > 0)
+    return usage.output_tokens > 0 or is_ended
+
+
+def read_plain(
+    body: bytes, public_model: str, rules: UsageRules = OPENAI_RULES, *, may_be_empty: bool = False
+) -> PlainAnswer:
+    """`rules` are the vendor's, see `read_usage`; `may_be_empty` is the order's. Raises BrokenAnswer where another
+    should be asked."""
     body = body.removeprefix(_BOM)
     answer, body = _decode(body)
     choices = answer.choices
@@ -110,8 +122,11 @@ def read_plain(body: bytes, public_model: str, rules: UsageRules = OPENAI_RULES)
     for choice in choices:
         output += texts(choice.message)
         finish = finish or choice.finish_reason or None
-    spent = usage is not None and usage.output_tokens > 0
-    if not spent and finish != FILTERED and not any(says(choice.message) for choice in choices):
+    if (
+        not is_paid(usage, finish, may_be_empty=may_be_empty)
+        and finish != FILTERED
+        and not any(says(choice.message) for choice in choices)
+    ):
         raise BrokenAnswer("empty answer", usage)
     if _tells_private(answer):
         body = edited(body, {"model": public_model}, _PRIVATE)

@@ -146,6 +146,7 @@ def read_order(body: bytes, request_id: str, created_at_ms: int) -> Order:
         also=tuple(request.models or ()),
         media=tuple(prompt.media),
         extras=extras,
+        may_be_empty=request.stop is not None or request.logit_bias is not None,
     )
 
 

@@ -50,7 +50,9 @@ def texts(said: Said | None) -> list[str]:
         said.tool_calls or said.reasoning_content or said.reasoning or said.refusal or said.function_call
     ):
         return [said.content]
-    found = [text for text in (said.reasoning_content or said.reasoning, said.refusal) if text]
+    # Some vendors send the same text under both names.
+    thought = max(said.reasoning_content or "", said.reasoning or "", key=len)
+    found = [text for text in (thought, said.refusal) if text]
     found += _of_part(said.content)
     for call in said.tool_calls or ():
         found += _of_call(call)
