@@ -120,8 +120,8 @@ class Gateway:
         assert not left, f"left running after the gateway's exit: {left}\n{self.log[-4000:]}"
 
     def ended(self, seconds: float = 60) -> None:
-        """Waits for the exit after a SIGTERM sent by the test, and checks it. A request that waits for its vendor to the
-        end of the drain (30 s) is given up 5 s later, and what was served is posted after that."""
+        """Waits for the exit after a SIGTERM sent by the test, and checks it. A request that waits for its vendor to
+        the end of the drain (30 s) is given up 5 s later, and what was served is posted after that."""
         assert self.process
         try:
             code = self.process.wait(timeout=seconds)
