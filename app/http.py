@@ -168,6 +168,7 @@ class HttpProtocol(HttpToolsProtocol):
         answer might be lost with it (RFC 9112, section 9.6)."""
         self._is_deaf = True
         if not self.transport.is_closing():
+            self.flow.resume_reading()  # of a body that nobody wants: its client may read only once it has sent it
             self.transport.write_eof()
             self._set_timer(_LINGER_S, self.transport.close)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.gateway import Gateway
 from tests.journeys.desk import Desk
 from tests.journeys.rough import OpenShop
 from tests.operator_api import Operator
-from tests.servers import Fleet
+from tests.servers import DurableRedis, Fleet
 from tests.shop import Shop
 from tests.upstreams import Street
 
@@ -23,6 +24,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed and shop:
         report.sections.append(("the gateway's log", shop.gateway.log[-1500:]))
     return report
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[DurableRedis]:
+    """A Redis of one test's own, that keeps what it is told and can lose it."""
+    server = DurableRedis(tmp_path / "redis")
+    yield server
+    server.kill()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import socket
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import openai
 import pytest
 
@@ -155,3 +156,14 @@ def test_an_error_does_not_send_a_megabyte_back(shop: Shop, body: dict[str, Any]
 
     assert answer.status_code == 400
     assert len(answer.content) < 2000
+
+
+def test_who_sends_all_of_a_body_before_it_reads_gets_the_answer(shop: Shop) -> None:
+    """As most clients do: what nobody wants of a body is read away, and the connection is not reset."""
+    answer = httpx.post(
+        f"{shop.gateway.url}/v1/chat/completions",
+        headers={"authorization": "Bearer sk-none"},
+        content=b" " * 8_000_000,
+        timeout=20,
+    )
+    assert answer.status_code == 401

@@ -2,24 +2,13 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
 from tests.journeys.rough import OpenShop, works
 from tests.servers import DurableRedis
 from tests.waiting import until
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[DurableRedis]:
-    server = DurableRedis(tmp_path / "redis")
-    yield server
-    if server.process.poll() is None:
-        server.process.send_signal(signal.SIGCONT)
-    server.kill()
 
 
 @pytest.mark.parametrize("policy", ["full", "free"])

@@ -4,7 +4,7 @@ else."""
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -26,13 +26,6 @@ SAID = Answer(pieces=("yes",), prompt_tokens=10, completion_tokens=100)
 CHARGE = usd(10 * 1_000 + 100 * 10_000)
 
 Lose = Callable[[], None]
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[DurableRedis]:
-    server = DurableRedis(tmp_path / "redis")
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -5,9 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +15,6 @@ from tests.journeys.rough import OpenShop
 from tests.operator_api import usd
 from tests.servers import DurableRedis
 from tests.shop import Customer, Shop
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[DurableRedis]:
-    server = DurableRedis(tmp_path / "redis")
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -257,6 +257,20 @@ async def test_an_admission_that_nobody_heard_of_holds_nothing(office: Office, w
     await assert_whole(office, account, 1_000, receipts=0)
 
 
+async def test_an_admission_that_is_spooled_while_it_is_taken_back_hides_no_other(
+    office: Office, worker: Worker
+) -> None:
+    account = await office.account(2_000)
+    slots = office.wallets.slots(account, "key_1")
+    for request_id in ("req_1", "req_2"):
+        await office.begin(account, _HOLD, request_id)
+        office.gate.unheard.append(Unheard(slots, request_id, NO_TRACE))
+    await office.books.wire.call("CLIENT", "PAUSE", 300)
+    await asyncio.gather(worker.recover(), worker.clerk.forgo("req_1"))
+    assert office.gate.unheard == []
+    await assert_whole(office, account, 2_000, receipts=0)
+
+
 async def test_verify_says_what_a_repair_would_change_and_it_changes_that(office: Office) -> None:
     """In Redis alone; the journal gets an entry that says why."""
     account = await office.account(1_000)

@@ -89,8 +89,10 @@ def test_without_a_bound_none_is_sent() -> None:
     assert sent(order(max_tokens=None), make_channel()) == {}
 
 
-@pytest.mark.parametrize(("budget", "sent_budget"), [(30_000, 9), (5, 5), (None, None)])
-def test_what_a_model_may_think_is_no_longer_than_its_answer(budget: int | None, sent_budget: int | None) -> None:
+@pytest.mark.parametrize(
+    ("budget", "sent_budget"), [(30_000, 9), (30_000.0, 9), (-1, 9), ("30000", 9), (5, 5), (0, 0), (None, None)]
+)
+def test_what_a_model_may_think_is_no_longer_than_its_answer(budget: Any, sent_budget: int | None) -> None:
     asked = order(max_completion_tokens=9, enable_thinking=True, thinking_budget=budget)
     call = Lines(VendorTransport(), SandboxTransport()).call(
         asked, Pick(channel := make_channel(provider="dashscope"), channel.ways[0])

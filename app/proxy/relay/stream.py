@@ -22,7 +22,7 @@ from app.proxy.relay.bounds import (
     STREAM_LETTERS_MOST,
     has_too_many_parts,
 )
-from app.proxy.relay.dialects.openai_answer import BrokenAnswer, StreamReader, is_paid
+from app.proxy.relay.dialects.openai_answer import BrokenAnswer, StreamReader, stands_empty
 from app.proxy.relay.dialects.openai_usage import UsageRules
 from app.proxy.relay.sse import EventTooLarge
 from app.proxy.relay.upstream import Opened, UpstreamFault
@@ -106,7 +106,7 @@ class LiveStream:
                 raise UpstreamFault(ANSWER_TOO_LARGE)
             if self._done or chunk is None:
                 reader = self.reader
-                if not is_paid(reader.usage, reader.finish_reason, may_be_empty=self._order.may_be_empty):
+                if not stands_empty(reader.usage, reader.finish_reason, may_be_empty=self._order.may_be_empty):
                     raise BrokenAnswer("empty answer")
                 break  # the vendor was paid for saying nothing: that is an answer
         self.ttft_ms = now_ms() - self._order.created_at_ms

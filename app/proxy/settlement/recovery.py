@@ -94,7 +94,8 @@ class Recovery:
                 await self._gate.void(lost)
             except StoreError:  # its lease ends by itself
                 log.exception("the hold of %s, which nobody heard of, can't be taken back", lost.request_id)
-            self._gate.unheard.pop(0)
+            if lost in self._gate.unheard:  # the clerk may have written it to the spool meanwhile
+                self._gate.unheard.remove(lost)
 
     async def _forget_posted(self) -> None:
         waiting = self._unposted.shards

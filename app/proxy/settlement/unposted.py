@@ -1,8 +1,8 @@
 """Settlements that Redis has taken and the database does not have yet. Until the bookkeeper has posted them, a Redis
 that loses its last writes would take them along: this worker still has them then.
 
-They are kept as bytes, one behind the other. Kept as objects, they would lie scattered among those of every request:
-each request then finds its memory out of the processor's caches, and takes a tenth more time.
+They are kept as bytes, one behind the other. Kept as objects, they would lie scattered among those of every request,
+which then find less of their memory in the processor's caches.
 """
 
 import logging

@@ -22,9 +22,9 @@ __all__ = [
     "Frame",
     "PlainAnswer",
     "StreamReader",
-    "is_paid",
     "read_plain",
     "shown_body",
+    "stands_empty",
     "usage_event",
 ]
 
@@ -96,13 +96,14 @@ _answer = msgspec.json.Decoder(_Answer)
 _encode = msgspec.json.Encoder().encode
 
 
-def is_paid(usage: Usage | None, finish_reason: str | None, *, may_be_empty: bool) -> bool:
-    """Whether an answer that says nothing is one all the same, for which the vendor charges: it has generated something
-    that it does not show, has filtered the prompt, or was asked so that it may end before it has begun."""
+def stands_empty(usage: Usage | None, finish_reason: str | None, *, may_be_empty: bool) -> bool:
+    """Whether an answer that says nothing is one all the same, for which the vendor charges: it has filtered the
+    prompt, has generated something that it does not show, or was asked so that it may end before it has begun."""
+    if finish_reason == FILTERED:
+        return True
     if usage is None:
         return False
-    is_ended = finish_reason == FILTERED or (may_be_empty and bool(finish_reason) and usage.input_tokens > 0)
-    return usage.output_tokens > 0 or is_ended
+    return usage.output_tokens > 0 or (may_be_empty and bool(finish_reason) and usage.input_tokens > 0)
 
 
 def read_plain(
@@ -122,11 +123,8 @@ def read_plain(
     for choice in choices:
         output += texts(choice.message)
         finish = finish or choice.finish_reason or None
-    if (
-        not is_paid(usage, finish, may_be_empty=may_be_empty)
-        and finish != FILTERED
-        and not any(says(choice.message) for choice in choices)
-    ):
+    stands = stands_empty(usage, finish, may_be_empty=may_be_empty)
+    if not stands and not any(says(choice.message) for choice in choices):
         raise BrokenAnswer("empty answer", usage)
     if _tells_private(answer):
         body = edited(body, {"model": public_model}, _PRIVATE)

@@ -27,7 +27,7 @@ def write_bound(fields: dict[str, Raw], most: int, limit_field: LimitField) -> N
     """Bounds each answer to `most` tokens, in the vendor's field and in no other; and what a model may think before it,
     where the customer has bounded that."""
     bound = Raw(_encode(most))
-    if THINKING in fields and _whole(fields[THINKING]) > most:
+    if THINKING in fields and not _is_within(fields[THINKING], most):
         fields[THINKING] = bound
     for name in LIMITS:
         if limit_field in (name, "both"):
@@ -41,6 +41,12 @@ def bound_again(fields: dict[str, Raw], most: int, limit_field: LimitField) -> N
     none, is not paid for by what is held."""
     named = [limit for name in LIMITS if name in fields and (limit := _whole(fields[name])) > 0]
     write_bound(fields, min([most, *named]), limit_field)
+
+
+def _is_within(value: Raw, most: int) -> bool:
+    """Null, or a whole number up to `most`. What is neither a vendor may read in its own way, such as -1 for any."""
+    sent = msgspec.json.decode(value)
+    return sent is None or (type(sent) is int and 0 <= sent <= most)
 
 
 def _whole(value: Raw) -> int:
